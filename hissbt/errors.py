@@ -1,0 +1,37 @@
+"""The errors that hissbt raises on purpose.
+
+Each message is one sentence that says what was wrong, where, and what to do. The command line prints it and exits
+with the class's ``exit_code``: 2 for bad input, 1 for work that failed.
+"""
+
+
+class HissbtError(Exception):
+    """Base of all our errors."""
+
+    exit_code = 2
+
+
+class BarsError(HissbtError):
+    """Bars that cannot be trusted: a missing or empty file, a bad row, a wrong timeframe."""
+
+
+class FeatureError(HissbtError):
+    """A feature that does not exist, or that these bars cannot supply."""
+
+
+class ConfigError(HissbtError):
+    """A setting that does not exist or whose value is out of range."""
+
+
+class BundleError(HissbtError):
+    """A model bundle that is missing, damaged, of another kind, or of another schema version."""
+
+
+class StrategyError(HissbtError):
+    """A strategy that cannot be found, loaded or parametrized."""
+
+
+class TrainingError(HissbtError):
+    """A training run that could not finish."""
+
+    exit_code = 1

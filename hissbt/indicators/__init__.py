@@ -1,0 +1,1 @@
+"""Backtrader indicators over a stream."""

@@ -1,0 +1,1 @@
+"""Torch networks, one family a file: forward over a whole sequence, step over one bar."""

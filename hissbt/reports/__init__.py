@@ -1,0 +1,1 @@
+"""Ledger, metrics, tearsheets and run folders."""

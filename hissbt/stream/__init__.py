@@ -1,0 +1,1 @@
+"""One-bar inference from a bundle."""

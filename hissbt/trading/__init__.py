@@ -1,0 +1,1 @@
+"""Entry rules, sizing and risk guards."""

@@ -1,0 +1,1 @@
+"""Runnable Backtrader strategies, one a file."""
