@@ -1,7 +1,7 @@
 """The errors that hissbt raises on purpose.
 
-Each message is one sentence that says what was wrong, where, and what to do. The command line prints it and exits
-with the class's ``exit_code``: 2 for bad input, 1 for work that failed.
+Each message is one sentence that says what was wrong, where, and what to do. The command line prints it and
+exits with the class's ``exit_code``: 2 for bad input, 1 for work that failed.
 """
 
 
