@@ -27,6 +27,10 @@ class BundleError(HissbtError):
     """A model bundle that is missing, damaged, of another kind, or of another schema version."""
 
 
+class StreamError(HissbtError):
+    """A bar or a snapshot that a running model cannot take."""
+
+
 class StrategyError(HissbtError):
     """A strategy that cannot be found, loaded or parametrized."""
 
