@@ -13,9 +13,9 @@ test: .venv/tested
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 # Builds the wheel and uses it from a fresh environment, outside the checkout.
-wheel: .venv/tested
+wheel: .venv/bin/python
 	rm -rf build dist .venv-wheel
-	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+	$(BIN)/pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir dist .
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 	cd / && $(CURDIR)/.venv-wheel/bin/python -c "import hissbt.feeds, hissbt.strategies"
