@@ -1,0 +1,112 @@
+"""What is traded: its symbol, its steps, its fees, and when its market is open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from hissbt.errors import BarsError
+from hissbt.timeframe import is_intraday
+
+if TYPE_CHECKING:
+    from exchange_calendars import ExchangeCalendar
+
+ALWAYS_OPEN = "24/7"
+_DAY = pd.Timedelta(days=1)
+_YEAR = 365 * _DAY
+_SESSIONS_PER_YEAR = 252
+# A calendar that holds no session at all cannot be made, so a short stretch of bars asks for two weeks more.
+_MARGIN = 7 * _DAY
+
+
+@dataclass(frozen=True)
+class Market:
+    """One instrument and the rules of its market.
+
+    The defaults are those of a Bybit perpetual future without VIP level. ``taker`` and ``maker`` are fractions
+    of notional (a negative maker fee is a rebate). ``tick`` is the smallest price step and ``quantity_step`` the
+    smallest quantity step; 0 means none is stated. ``calendar`` is ``"24/7"`` or a name that exchange_calendars
+    knows, such as ``"XNYS"``.
+    """
+
+    symbol: str
+    tick: float = 0.0
+    quantity_step: float = 0.0
+    taker: float = 0.00055
+    maker: float = 0.0002
+    calendar: str = ALWAYS_OPEN
+
+    def __post_init__(self) -> None:
+        if self.calendar != ALWAYS_OPEN:
+            import exchange_calendars
+
+            if self.calendar not in exchange_calendars.get_calendar_names():
+                raise BarsError(
+                    f"unknown calendar {self.calendar!r}: write '24/7' or an exchange's code like XNYS"
+                )
+
+    @property
+    def always_open(self) -> bool:
+        """Whether the market never closes."""
+        return self.calendar == ALWAYS_OPEN
+
+    @property
+    def periods_per_year(self) -> int:
+        """Days with trading in a year, to annualize daily returns: 365, or 252 for an exchange with sessions."""
+        return 365 if self.always_open else _SESSIONS_PER_YEAR
+
+    def bars_per_year(self, timeframe: pd.Timedelta) -> float:
+        """Return how many bars of this length a year of this market holds."""
+        round_the_clock = _YEAR / timeframe
+        if self.always_open:
+            return round_the_clock
+        if not is_intraday(timeframe):
+            return min(float(_SESSIONS_PER_YEAR), round_the_clock)
+        # One past year stands for all, so that the number never depends on the day it is asked.
+        year = self._sessions_between(pd.Timestamp("2019-01-01"), pd.Timestamp("2019-12-31"))
+        bars = _intervals(year, timeframe)
+        return _SESSIONS_PER_YEAR * len(bars) / len(year.sessions)
+
+    def expected_closes(
+        self, first_close: pd.Timestamp, last_close: pd.Timestamp, timeframe: pd.Timedelta
+    ) -> pd.DatetimeIndex:
+        """Return every close time (UTC) that the calendar expects in [first_close, last_close].
+
+        A market that never closes, and bars of a day and more, count in whole timeframes from ``first_close``;
+        of the days and weeks of an exchange those with at least one session are expected. Intraday bars of an
+        exchange start at each session's open, and the last one of a session may reach beyond its end.
+        """
+        if self.always_open or not is_intraday(timeframe):
+            closes = pd.date_range(first_close, last_close, freq=timeframe).as_unit("ns")
+            return closes if self.always_open else self._with_session(closes, timeframe)
+        calendar = self._sessions_between(first_close - timeframe, last_close)
+        closes = (_intervals(calendar, timeframe).left + timeframe).as_unit("ns")
+        return closes[(closes >= first_close) & (closes <= last_close)]
+
+    def _with_session(self, closes: pd.DatetimeIndex, timeframe: pd.Timedelta) -> pd.DatetimeIndex:
+        """Keep the closes whose bar [close - timeframe, close) holds the date of a session."""
+        if closes.empty:
+            return closes
+        calendar = self._sessions_between(closes[0] - timeframe, closes[-1])
+        dates = calendar.sessions.tz_localize("UTC")
+        return closes[dates.searchsorted(closes) > dates.searchsorted(closes - timeframe)]
+
+    def _sessions_between(self, start: pd.Timestamp, end: pd.Timestamp) -> ExchangeCalendar:
+        # Imported here: the calendars take long to import, and a crypto market has no use for them.
+        import exchange_calendars
+
+        first, last = (stamp.tz_localize(None).normalize() for stamp in (start - _MARGIN, end + _MARGIN))
+        try:
+            return exchange_calendars.get_calendar(self.calendar, start=first, end=last)
+        except ValueError as error:
+            raise BarsError(
+                f"calendar {self.calendar} does not cover {first.date()} to {last.date()}: choose another calendar"
+            ) from error
+
+
+def _intervals(calendar: ExchangeCalendar, timeframe: pd.Timedelta) -> pd.IntervalIndex:
+    """Return the intraday bars of all sessions, each session cut from its own open."""
+    first, last = calendar.sessions[0], calendar.sessions[-1]
+    return calendar.trading_index(first, last, period=timeframe, force_close=False, curtail_overlaps=True)
