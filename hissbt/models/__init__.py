@@ -1,1 +1,21 @@
 """Torch networks, one family a file: forward over a whole sequence, step over one bar."""
+
+from hissbt.errors import ConfigError
+from hissbt.models.base import MultiTaskLoss, SequenceNet, parameter_groups
+from hissbt.models.hiss import HiSSConfig, HiSSNet
+
+__all__ = ["HiSSConfig", "HiSSNet", "MultiTaskLoss", "SequenceNet", "build_network", "parameter_groups"]
+
+NETWORKS = {"hiss": (HiSSNet, HiSSConfig)}
+
+
+def build_network(kind: str, config: dict) -> SequenceNet:
+    """Build the network of a kind ("hiss") from its settings, the fields of that kind's config class.
+
+    Raises:
+        ConfigError: an unknown kind or setting, or a value out of range.
+    """
+    if kind not in NETWORKS:
+        raise ConfigError(f"unknown network {kind!r}: choose one of {', '.join(NETWORKS)}")
+    network, settings = NETWORKS[kind]
+    return network(settings(**config))
