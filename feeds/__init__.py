@@ -1,1 +1,14 @@
 """Where bars come from: files, samples, and the Backtrader feeds."""
+
+from importlib import import_module
+
+_HOMES = {"load_bars": "hissbt.feeds.load", "BarsFeed": "hissbt.feeds.bulk"}
+
+__all__ = ["BarsFeed", "load_bars"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for: loading bars needs no Backtrader."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

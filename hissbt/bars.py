@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date
 from functools import cached_property
 
 import numpy as np
@@ -23,7 +23,7 @@ _TIME_NAMES = ("timestamp", "open_time", "datetime", "date", "time", "close_time
 # Coarse bars are counted from a Monday, so that weeks start on Mondays as on the exchanges.
 _MONDAY = pd.Timestamp("1970-01-05", tz="UTC")
 
-Time = str | datetime | pd.Timestamp
+Time = str | date  # a datetime and a pd.Timestamp are dates too
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Bars:
         """
         self._market = market
         self._timeframe = pd.Timedelta(timeframe)
-        self._frame = _canonical(frame)
+        self._frame = _canonical(_with_plain_names(frame))
         _check_values(self._frame)
         _check_steps(self._frame.index, self._timeframe, market)
 
@@ -213,9 +213,9 @@ class Bars:
 def parse_time(value: Time) -> pd.Timestamp:
     """Return a moment in UTC; a time without zone is UTC. Raises BarsError for what is not a time."""
     try:
-        stamp = pd.Timestamp(value)
-    except ValueError as error:
-        raise BarsError(f"{value!r} is not a time: write it as 2024-01-31 or 2024-01-31 12:00") from error
+        stamp = pd.Timestamp(value) if isinstance(value, Time) else pd.NaT
+    except ValueError:
+        stamp = pd.NaT
     if stamp is pd.NaT:
         raise BarsError(f"{value!r} is not a time: write it as 2024-01-31 or 2024-01-31 12:00")
     return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
