@@ -111,7 +111,7 @@ class MultiTaskLoss(nn.Module):
             self.register_buffer("factor", torch.tensor([0.5, 1.0, 0.5]))
         elif isinstance(weights, str) or len(weights) != len(OUTPUTS) or min(weights) < 0:
             raise ConfigError(
-                f"loss weights cannot be {weights!r}: give 'learned', or a number >= 0 for each of {', '.join(OUTPUTS)}"
+                f"loss weights cannot be {weights!r}: give 'learned', or three numbers that are at least 0"
             )
         else:
             self.log_variance = None

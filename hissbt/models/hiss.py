@@ -64,7 +64,7 @@ class HiSSConfig(NetworkConfig):
         for name in ("blocks", "d_model", "d_state", "n_layers"):
             if len(values := self.per_level(name)) != self.levels:
                 raise ConfigError(
-                    f"network setting {name!r} cannot be {values}: give one value, or {self.levels}, one for each level"
+                    f"network setting {name!r} cannot be {values}: give one value or {self.levels}, one a level"
                 )
         if self.fuse == "sum" and len(set(self.per_level("d_model"))) > 1:
             raise ConfigError(
