@@ -1,0 +1,133 @@
+"""Trade the forecasts of a HiSS model, or of any other forecaster, with entry, size, exit and drawdown rules."""
+
+import backtrader as bt
+
+from hissbt.errors import StrategyError
+from hissbt.trading.entry import exit_prices, signal
+from hissbt.trading.guards import DrawdownGuard
+from hissbt.trading.sizing import FLAT, kelly_fraction, position_size
+
+
+class HiSSStrategy(bt.Strategy):
+    """Long or short while the forecast says so, behind a stop and a target, until a drawdown ends it all.
+
+    At each close: long when ``prob_up > prob_long`` and ``expected_return > threshold``, short when
+    ``prob_up < prob_short`` and ``expected_return < -threshold``, flat otherwise. An entry is a market order for
+    the next open, sized by Kelly's rule at this close, with a stop and a target at multiples of the predicted
+    volatility. The position is closed when the signal leaves its side; a reversal therefore takes two steps,
+    the close and then the entry. Once equity at a close is ``max_drawdown`` below its peak, everything is
+    cancelled and closed, and nothing is entered again (``guard.tripped``).
+
+    Probabilities of a calibrated next-bar model rarely leave 0.45 to 0.55: with the defaults it may never trade.
+
+    Every order says why in its info: reason entry, stop, target, signal, drawdown or unprotected.
+    """
+
+    params = (
+        ("model", None),  # a bundle or its folder
+        ("prob_long", 0.6),  # long above this probability of a rise
+        ("prob_short", 0.4),  # short below this probability of a rise
+        ("threshold", 0.0),  # least absolute expected log return over the bundle's horizon
+        ("scale", 0.5),  # share of the full Kelly fraction
+        ("max_fraction", 0.20),  # largest position, as a fraction of equity at the decision's close
+        ("quantity_step", 0.0),  # smallest step of the size, 0 for none
+        ("stop_volatility", 2.0),  # stop distance in predicted standard deviations
+        ("target_volatility", 3.0),  # target distance in predicted standard deviations
+        ("max_drawdown", 0.15),  # fraction below peak equity at which trading ends
+    )
+
+    def __init__(self):
+        self.forecast = self.make_forecast()
+        self.guard = DrawdownGuard(self.p.max_drawdown)
+        self._bracket = ()  # entry, stop and target of the position that is open or on its way
+        self._exit = None  # market order that closes the position
+
+    def make_forecast(self) -> bt.Indicator:
+        """Return the indicator to trade on: any with lines expected_return, prob_up and volatility."""
+        if self.p.model is None:
+            raise StrategyError(
+                f"{type(self).__name__} has no model: pass --model, the folder of a trained bundle"
+            )
+        # Imported here because it brings torch, which a subclass with its own indicator does not need.
+        from hissbt.indicators import Forecast
+
+        return Forecast(self.data, model=self.p.model)
+
+    # Nothing is remembered between bars but the orders themselves: what to do follows from the position and from
+    # which orders are alive, so a refused, cancelled or partly filled order needs no case of its own.
+
+    def next(self):
+        """Decide at the close of the bar at [0]."""
+        if self.guard.update(self.broker.getvalue()):
+            self._leave("drawdown")
+            return
+        wanted, side = self._signal(), self._side()
+        if side == 0 and wanted != 0:
+            self._enter(wanted)
+        elif side != wanted:
+            self._leave("signal")
+        elif side != 0 and not self._is_protected():
+            self._leave("unprotected")
+
+    def _signal(self) -> int:
+        return signal(
+            self.forecast.expected_return[0],
+            self.forecast.prob_up[0],
+            prob_long=self.p.prob_long,
+            prob_short=self.p.prob_short,
+            threshold=self.p.threshold,
+        )
+
+    def _side(self) -> int:
+        """Side of the position, else of the entry on its way, else 0."""
+        size = self.position.size
+        if abs(size) > FLAT:
+            return 1 if size > 0 else -1
+        if self._bracket and self._bracket[0].alive():
+            return 1 if self._bracket[0].isbuy() else -1
+        return 0
+
+    def _is_protected(self) -> bool:
+        """Whether the entry is still filling, or stop and target are alive for just the size of the position."""
+        entry, *exits = self._bracket or (None,)
+        if entry is None:
+            return False
+        size = self.position.size
+        return entry.alive() or all(
+            order.alive() and abs(order.executed.remsize + size) <= FLAT * max(1.0, abs(size)) for order in exits
+        )
+
+    def _enter(self, side: int) -> None:
+        price, volatility = self.data.close[0], self.forecast.volatility[0]
+        fraction = kelly_fraction(
+            self.forecast.expected_return[0], volatility, scale=self.p.scale, max_fraction=self.p.max_fraction
+        )
+        size = position_size(fraction, side, self.broker.getvalue(), price, self.p.quantity_step)
+        if size == 0:  # Backtrader's brackets fail on a size of 0
+            return
+        stop, target = exit_prices(
+            price, side, volatility, stop=self.p.stop_volatility, target=self.p.target_volatility
+        )
+        place = self.buy_bracket if side > 0 else self.sell_bracket
+        self._bracket = place(
+            size=size,
+            exectype=bt.Order.Market,
+            oargs={"reason": "entry"},
+            stopprice=stop,
+            stopargs={"reason": "stop"},
+            limitprice=target,
+            limitargs={"reason": "target"},
+        )
+
+    def _leave(self, reason: str) -> None:
+        """Cancel what is open, then close the position: in this order, so that stop and close never both fill."""
+        for order in self._bracket:
+            self.cancel(order)
+        if abs(self.position.size) > FLAT and not (self._exit is not None and self._exit.alive()):
+            self._exit = self.close(reason=reason)
+
+
+if __name__ == "__main__":
+    from hissbt.cli import run_strategy_script
+
+    run_strategy_script(HiSSStrategy)

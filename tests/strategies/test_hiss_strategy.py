@@ -1,0 +1,229 @@
+"""What HiSSStrategy promises on any price path, whatever the forecasts."""
+
+import math
+from itertools import pairwise
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scripted_forecast import ScriptedForecast
+
+from hissbt.errors import StrategyError
+from hissbt.strategies.buy_and_hold import BuyAndHold
+from hissbt.strategies.hiss import HiSSStrategy
+from hissbt.trading.sizing import FLAT
+
+UP, DOWN, NONE = (0.02, 0.9, 0.02), (-0.02, 0.1, 0.02), (0.0, 0.5, 0.02)
+
+
+class Observed(HiSSStrategy):
+    """HiSSStrategy on scripted forecasts, which notes the account before and after each decision."""
+
+    params = (("rows", None), ("prob_long", 0.55), ("prob_short", 0.45), ("commission", 0.00055))
+
+    def make_forecast(self):
+        return ScriptedForecast(self.data, rows=self.p.rows)
+
+    def start(self):
+        self.notes, self.placed, self.status = [], [], {}
+
+    def next(self):
+        before = {o.ref for o in self.placed}
+        note = {"size": self.position.size, "price": self.data.close[0], "value": self.broker.getvalue()}
+        note["live"] = self._live()
+        super().next()
+        note["live_after"] = self._live()
+        note["new"] = [o for o in self.placed if o.ref not in before]
+        note["tripped"] = self.guard.tripped
+        self.notes.append(note)
+
+    def _live(self):
+        return [(o.info["reason"], o.executed.remsize) for o in self.placed if o.alive()]
+
+    def buy(self, *args, **kwargs):
+        return self._noted(super().buy(*args, **kwargs))
+
+    def sell(self, *args, **kwargs):
+        return self._noted(super().sell(*args, **kwargs))
+
+    def _noted(self, order):
+        self.placed.append(order)
+        return order
+
+    def notify_order(self, order):
+        self.status.setdefault(order.info["reason"], []).append((len(self), order.getstatusname()))
+
+
+def run(prices, rows, *, cash=100_000.0, runonce=True, filler=None, **params):
+    """Run Observed over rows of (open, high, low, close)."""
+    frame = pd.DataFrame(prices, columns=["open", "high", "low", "close"])
+    frame["volume"] = 10.0
+    frame.index = pd.date_range("2024-01-01", periods=len(frame))
+    cerebro = bt.Cerebro(stdstats=False, runonce=runonce, preload=runonce)
+    cerebro.adddata(bt.feeds.PandasData(dataname=frame))
+    cerebro.addstrategy(Observed, rows=rows, **params)
+    cerebro.broker.setcash(cash)
+    cerebro.broker.setcommission(commission=0.00055)
+    if filler is not None:
+        cerebro.broker.set_filler(filler)
+    return cerebro.run()[0]
+
+
+def flat(close, n=1):
+    return [(close, close, close, close)] * n
+
+
+def sizes(strategy):
+    return [note["size"] for note in strategy.notes]
+
+
+@st.composite
+def markets(draw):
+    """Bars that jump and range, with a forecast at each."""
+    n = draw(st.integers(5, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    scale = draw(st.sampled_from([0.002, 0.02, 0.15]))
+    close = 100 * np.exp(np.cumsum(scale * rng.standard_normal(n)))
+    opens = np.r_[100, close[:-1]] * np.exp(0.3 * scale * rng.standard_normal(n))
+    spread = np.exp(np.abs(scale * rng.standard_normal((2, n))))
+    high, low = np.maximum(opens, close) * spread[0], np.minimum(opens, close) / spread[1]
+    rows = np.column_stack(
+        [
+            rng.normal(0, 0.02, n),
+            rng.uniform(0, 1, n),
+            np.where(rng.random(n) < 0.1, rng.choice([0.0, np.nan], n), rng.uniform(0.005, 0.1, n)),
+        ]
+    )
+    if draw(st.booleans()):  # a persistent forecast, so that stops and targets are reached
+        rows[:, :2] = UP[:2] if draw(st.booleans()) else DOWN[:2]
+    return np.column_stack([opens, high, low, close]).tolist(), rows.tolist()
+
+
+any_run = {
+    "market": markets(),
+    "runonce": st.booleans(),
+    "max_drawdown": st.sampled_from([0.01, 0.15]),
+    "max_fraction": st.sampled_from([0.2, 1.0]),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(**any_run)
+def test_risk_limits_hold_on_any_path(market, runonce, max_drawdown, max_fraction):
+    strategy = run(*market, runonce=runonce, max_drawdown=max_drawdown, max_fraction=max_fraction)
+    halted = False
+    for note in strategy.notes:
+        entries = [o for o in note["new"] if o.info["reason"] == "entry"]
+        assert len(entries) <= 1
+        for entry in entries:
+            assert note["size"] == 0
+            assert abs(entry.created.size) * note["price"] <= max_fraction * note["value"] * (1 + 1e-9)
+        if note["size"]:
+            assert ("stop", -note["size"]) in note["live"]
+            assert ("target", -note["size"]) in note["live"]
+        if halted:
+            assert all(o.info["reason"] == "drawdown" for o in note["new"])
+        if halted := note["tripped"]:
+            assert {reason for reason, _ in note["live_after"]} <= {"signal", "drawdown"}
+    assert all(a * b >= 0 for a, b in pairwise(sizes(strategy)))  # no close goes through flat to the other side
+
+
+@settings(max_examples=30, deadline=None)
+@given(markets())
+def test_both_run_modes_of_backtrader_trade_alike(market):
+    once, bar_by_bar = run(*market), run(*market, runonce=False)
+    assert sizes(once) == sizes(bar_by_bar)
+    assert [n["value"] for n in once.notes] == [n["value"] for n in bar_by_bar.notes]
+
+
+@settings(max_examples=30, deadline=None)
+@given(markets(), st.sampled_from([0.0, 0.3, 1.0]))
+def test_partly_filled_orders_never_leave_a_position_without_a_way_out(market, volume_share):
+    strategy = run(*market, filler=lambda order, price, ago: min(abs(order.executed.remsize), 100 * volume_share))
+    for note in strategy.notes:
+        live, closing = dict(note["live_after"]), {"signal", "drawdown", "unprotected"}
+        assert len(live) == len(note["live_after"])  # at most one order of a kind, so at most one entry
+        assert len(closing & live.keys()) <= 1
+        if abs(note["size"]) > FLAT and not closing & live.keys() and "entry" not in live:
+            assert live == {"stop": pytest.approx(-note["size"]), "target": pytest.approx(-note["size"])}
+
+
+def test_the_decision_is_filled_at_the_next_open_with_exits_around_the_close():
+    strategy = run([(100, 101, 99, 100), (102, 103, 101, 102), (102, 103, 101, 102)], [UP, UP, UP])
+    entry, stop, target = strategy.notes[0]["new"]
+    assert entry.executed.price == 102
+    assert entry.created.size == pytest.approx(0.2 * 100_000 / 100)
+    assert stop.created.price == pytest.approx(100 * math.exp(-0.04))
+    assert target.created.price == pytest.approx(100 * math.exp(0.06))
+
+
+def test_a_short_has_its_stop_above_and_its_target_below():
+    strategy = run(flat(100, 3), [DOWN, DOWN, DOWN])
+    _, stop, target = strategy.notes[0]["new"]
+    assert strategy.notes[-1]["size"] == pytest.approx(-200)
+    assert stop.created.price == pytest.approx(100 * math.exp(0.04))
+    assert target.created.price == pytest.approx(100 * math.exp(-0.06))
+
+
+def test_a_bar_that_reaches_stop_and_target_counts_as_stopped():
+    strategy = run([*flat(100, 2), (100, 150, 50, 100), *flat(100)], [UP, UP, NONE, NONE])
+    assert strategy.notes[2]["size"] == 0
+    assert strategy.status["stop"][-1] == (3, "Completed")
+    assert strategy.status["target"][-1] == (3, "Canceled")
+
+
+def test_the_exits_are_cancelled_and_the_position_closed_when_the_signal_leaves():
+    strategy = run([*flat(100, 3), (100, 150, 50, 100), *flat(100)], [UP, UP, NONE, NONE, NONE])
+    assert strategy.status["stop"][-1] == (4, "Canceled")
+    assert strategy.status["signal"][-1] == (4, "Completed")
+    assert sizes(strategy)[2:] == [pytest.approx(200), 0, 0]
+
+
+def test_a_reversal_closes_first_and_enters_from_flat():
+    strategy = run(flat(100, 6), [UP, UP, DOWN, DOWN, DOWN, DOWN])
+    assert np.sign(sizes(strategy)).tolist() == [0, 1, 1, 0, -1, -1]
+
+
+def test_after_a_drawdown_everything_is_closed_and_nothing_entered_again():
+    prices = [*flat(100, 2), *flat(90), *flat(80, 4)]
+    strategy = run(prices, [UP] * 7, max_fraction=0.9, stop_volatility=20.0)
+    tripped = [note["tripped"] for note in strategy.notes]
+    assert tripped == [False] * 3 + [True] * 4
+    assert sizes(strategy)[4:] == [0, 0, 0]
+    assert strategy.status["stop"][-1] == (5, "Canceled")
+    assert [o.info["reason"] for n in strategy.notes[3:] for o in n["new"]] == ["drawdown"]
+
+
+def test_a_refused_entry_takes_its_exits_along_and_is_tried_again():
+    strategy = run([*flat(100), *flat(200), *flat(200, 3)], [UP] * 5, max_fraction=0.9)
+    assert strategy.status["entry"][2] == (2, "Margin")
+    assert strategy.status["stop"][-1][0] < 6
+    assert [np.sign(s) for s in sizes(strategy)] == [0, 0, 1, 1, 1]
+
+
+def test_no_order_is_placed_for_a_size_of_zero():
+    assert run(flat(100, 3), [(0.02, 0.9, math.nan)] * 3).placed == []
+    assert run(flat(100, 3), [UP] * 3, quantity_step=1e6).placed == []
+
+
+def test_a_strategy_without_a_model_says_so():
+    cerebro = bt.Cerebro()
+    cerebro.adddata(bt.feeds.PandasData(dataname=pd.DataFrame(index=pd.date_range("2024", periods=3))))
+    cerebro.addstrategy(HiSSStrategy)
+    with pytest.raises(StrategyError, match="has no model"):
+        cerebro.run()
+
+
+def test_buy_and_hold_tries_again_after_a_gap_that_it_could_not_pay():
+    frame = pd.DataFrame(
+        [(100,) * 4, (110,) * 4, (110,) * 4, (120,) * 4], columns=["open", "high", "low", "close"]
+    )
+    frame.index = pd.date_range("2024-01-01", periods=4)
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(bt.feeds.PandasData(dataname=frame))
+    cerebro.addstrategy(BuyAndHold)
+    strategy = cerebro.run()[0]
+    assert strategy.position.size == pytest.approx(0.98 * 10_000 / 110)
