@@ -52,7 +52,7 @@ class Bars:
         """
         self._market = market
         self._timeframe = pd.Timedelta(timeframe)
-        self._frame = _canonical(_with_plain_names(frame))
+        self._frame = _canonical(_named_plainly(frame))
         _check_values(self._frame)
         _check_steps(self._frame.index, self._timeframe, market)
 
@@ -74,7 +74,7 @@ class Bars:
         """
         if stamp not in STAMPS:
             raise BarsError(f"unknown stamp {stamp!r}: write 'open' or 'close', what the times of the rows mean")
-        table = _with_plain_names(frame)
+        table = _named_plainly(frame)
         times, name = _times(table)
         table = table.drop(columns=[column for column in table if column in _TIME_NAMES]).set_axis(times, axis=0)
         _check_order(times)
@@ -232,8 +232,10 @@ def _length(timeframe: str | pd.Timedelta) -> pd.Timedelta:
 # --- columns and times, as anyone may write them
 
 
-def _with_plain_names(frame: pd.DataFrame) -> pd.DataFrame:
+def _named_plainly(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with lower-case column names, spaces as underscores; the data are shared, not changed."""
+    if len(frame) == 0:
+        raise BarsError("there are no bars: the table has no rows")
     names = [str(name).strip().lower().replace(" ", "_") for name in frame.columns]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -308,8 +310,6 @@ def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
     lacking = [name for name in COLUMNS if name not in frame]
     if lacking:
         raise BarsError(f"the bars have no column {lacking[0]!r}: they need {', '.join(COLUMNS)}")
-    if len(frame) == 0:
-        raise BarsError("there are no bars: the table has a header but no rows")
     if not isinstance(frame.index, pd.DatetimeIndex):
         raise BarsError("the index of the bars does not hold times: use Bars.from_frame")
     extra = [name for name in frame.columns if name not in COLUMNS]
@@ -319,6 +319,8 @@ def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _numbers(column: pd.Series) -> np.ndarray:
     """Return a column as float64, or say which of its rows is not a number."""
+    if column.dtype.kind in "mM":  # pandas would count the nanoseconds of a time
+        column = column.astype(str)
     try:
         return column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     except (TypeError, ValueError) as error:
