@@ -1,5 +1,36 @@
-"""hissbt plugs trained sequence models into Backtrader, bar by bar, with carried state and honest results."""
+"""hissbt plugs trained sequence models into Backtrader, bar by bar, with carried state and honest results.
+
+The public names below are imported when they are first used, so that ``import hissbt`` costs nothing.
+"""
+
+import importlib
 
 from hissbt.version import __version__
 
-__all__ = ["__version__"]
+_HOMES = {
+    "Bars": "hissbt.bars",
+    "BarsFeed": "hissbt.feeds",
+    "DrawdownGuard": "hissbt.trading",
+    "Forecast": "hissbt.indicators",
+    "HiSS": "hissbt.indicators",
+    "KellySizer": "hissbt.trading",
+    "Ledger": "hissbt.reports",
+    "Market": "hissbt.market",
+    "ModelBundle": "hissbt.bundle",
+    "Stream": "hissbt.stream",
+    "load_bars": "hissbt.feeds",
+    "run_backtest": "hissbt.backtest",
+    "tearsheet": "hissbt.reports",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hissbt' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,1 +1,5 @@
-"""One-bar inference from a bundle."""
+"""One-bar inference: a bundle becomes a Stream with step, revise, scan, snapshot and restore."""
+
+from hissbt.stream.stream import OUTPUTS, Stream
+
+__all__ = ["OUTPUTS", "Stream"]

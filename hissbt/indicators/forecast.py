@@ -1,0 +1,105 @@
+"""Forecasts of a trained model as Backtrader lines."""
+
+import backtrader as bt
+import numpy as np
+
+from hissbt.bundle import ModelBundle
+from hissbt.errors import BundleError, FeatureError, StreamError
+from hissbt.stream import Stream
+
+_EPOCH_DAYS = 719163  # Backtrader counts days from 0001-01-01 as day 1; 1970-01-01 is this day
+
+
+class Forecast(bt.Indicator):
+    """A trained forecaster, stepped once per closed bar with carried state.
+
+    Lines, known when the bar at [0] has closed, about the log return over the bundle's next ``horizon`` bars:
+
+    - ``expected_return``: its mean
+    - ``prob_up``: the probability that it is positive
+    - ``volatility``: its standard deviation
+
+    Param ``model``: the folder of a bundle, or a ModelBundle. The lines are NaN and the strategy waits until the
+    bundle's ``warmup`` bars have been seen. A bar that is shown again (replay, or a call because another feed
+    moved) is computed again from the state before it, so every run mode of Backtrader gives the same numbers.
+
+    Raises BundleError for a model that cannot be used, FeatureError when the data lacks a line that it reads,
+    StreamError for bars that are out of order, skipped or not finite.
+
+    ``once`` is not defined on purpose: Backtrader would then ignore a subclass that overrides ``next`` only.
+    """
+
+    lines = ("expected_return", "prob_up", "volatility")
+    params = (("model", None),)
+    plotinfo = {"subplot": True, "plothlines": [0.5]}
+    plotlines = {"expected_return": {"_plotskip": True}, "volatility": {"_plotskip": True}}
+    kind: str | None = None
+
+    def __init__(self):
+        bundle = _bundle(self.p.model, self.kind)
+        self._stream = Stream(bundle)
+        self._sources = [self._source(name) for name in self._stream.fields[1:]]
+        self._seen = 0
+        self._bar = self._outputs = None
+        self.addminperiod(bundle.warmup)
+
+    @property
+    def bundle(self) -> ModelBundle:
+        """The bundle behind the lines."""
+        return self._stream.bundle
+
+    def prenext(self):
+        """Warm the state; the lines stay NaN."""
+        self._advance()
+
+    def next(self):
+        """Write the forecast made at the close of the bar at [0]."""
+        outputs = self._advance()
+        for line, value in zip(self.lines, outputs, strict=True):
+            line[0] = value
+
+    def _advance(self) -> np.ndarray:
+        bar = self._read()
+        length = len(self.data)
+        if length == self._seen + 1:
+            self._outputs = self._stream.step(bar)
+        elif length != self._seen:
+            raise StreamError(
+                f"{length - self._seen - 1} bars were not shown to the model before the one that closes at "
+                f"{self.data.datetime.datetime(0)}: attach the indicator before the first bar"
+            )
+        elif not np.array_equal(bar, self._bar):
+            self._outputs = self._stream.revise(bar)
+        self._seen, self._bar = length, bar
+        return self._outputs
+
+    def _read(self) -> np.ndarray:
+        close_time_s = round((self.data.datetime[0] - _EPOCH_DAYS) * 86400, 3)
+        return np.array([close_time_s, *(line[0] for line in self._sources)])  # [6+C]
+
+    def _source(self, name: str):
+        if name not in self.data.lines.getlinealiases():
+            raise FeatureError(
+                f"the model reads {name!r}, which the data has no line for: add that column to the bars and feed "
+                "them through hissbt.BarsFeed"
+            )
+        return getattr(self.data.lines, name)
+
+    def _plotlabel(self):
+        return [self.bundle.kind, f"horizon {self.bundle.horizon}"]
+
+
+class HiSS(Forecast):
+    """A Forecast that accepts hierarchical state-space bundles only."""
+
+    kind = "hiss"
+
+
+def _bundle(model, kind: str | None) -> ModelBundle:
+    if model is None:
+        raise BundleError("no model given: pass model= the folder of a bundle that `hissbt train` wrote")
+    if not isinstance(model, ModelBundle):
+        return ModelBundle.load(model, kind=kind)
+    if kind is not None and model.kind != kind:
+        raise BundleError(f"this is a {model.kind} bundle, not {kind}: use hissbt.Forecast for any kind")
+    return model

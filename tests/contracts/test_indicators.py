@@ -1,0 +1,129 @@
+"""Every indicator gives the lines of a direct loop over the bars in every run mode, and never sees the future."""
+
+import contextlib
+
+import backtrader as bt
+import numpy as np
+import pytest
+from bundles import random_bundle
+from indicator_contract import (
+    Case,
+    assert_causal,
+    cerebro_for,
+    lines_of,
+    minutes_frame,
+    run_lines,
+)
+
+from hissbt.bars import Bars
+from hissbt.feeds import BarsFeed
+from hissbt.indicators import Forecast, HiSS
+from hissbt.stream import Stream
+
+
+def forecast_case(bars: Bars, indicator: type[Forecast], folder, **network) -> Case:
+    bundle = random_bundle(bars, **network)
+    bundle.save(folder / "bundle")
+
+    def direct(bars: Bars) -> np.ndarray:
+        lines = Stream(bundle).scan(bars.arrays())
+        lines[: bundle.warmup - 1] = np.nan
+        return lines
+
+    return Case(indicator, {"model": str(folder / "bundle")}, direct)
+
+
+CASES = {
+    "hiss": lambda bars, folder: forecast_case(bars, HiSS, folder),
+    "hiss with summed levels and conv downsampling": lambda bars, folder: forecast_case(
+        bars, HiSS, folder, strides=(2, 8), downsample="conv", fuse="sum", blocks=("mamba", "s4d", "s4d")
+    ),
+    "flat s4d": lambda bars, folder: forecast_case(bars, Forecast, folder, strides=(), blocks=("s4d",)),
+    "flat mamba": lambda bars, folder: forecast_case(bars, Forecast, folder, strides=(), blocks=("mamba",)),
+}
+
+
+@pytest.fixture(scope="module")
+def bars(hourly_bars) -> Bars:
+    return hourly_bars[:122]
+
+
+@pytest.fixture(params=CASES, scope="module")
+def case(request, bars, tmp_path_factory) -> Case:
+    return CASES[request.param](bars, tmp_path_factory.mktemp("case"))
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        {"runonce": True},
+        {"runonce": False},
+        {"preload": False},
+        {"exactbars": 1},
+        {"exactbars": -1},
+        {"exactbars": -2},
+    ],
+    ids=str,
+)
+def test_lines_are_bit_identical_to_a_direct_loop_in_every_run_mode(case, bars, mode):
+    np.testing.assert_array_equal(run_lines(case, bars, **mode), case.direct(bars))
+
+
+def test_lines_are_the_same_on_a_stock_pandas_feed(case, bars):
+    feed = bt.feeds.PandasData(
+        dataname=minutes_frame(bars), openinterest=None, timeframe=bt.TimeFrame.Minutes, compression=60
+    )
+    np.testing.assert_array_equal(lines_of(cerebro_for(case, [feed]).run()[0]), case.direct(bars))
+
+
+@pytest.mark.parametrize("runonce", [True, False])
+@pytest.mark.parametrize("on", [0, 1], ids=["on the faster feed", "on the slower feed"])
+def test_a_second_slower_feed_changes_nothing(case, bars, runonce, on):
+    slower = bars.resample("4h")
+    result = cerebro_for(case, [BarsFeed(bars), BarsFeed(slower)], on=on, runonce=runonce).run()[0]
+    if on == 1:
+        assert result.analyzers.recorder.get_analysis()["repeats"] > 0, "next was never called without a new bar"
+    np.testing.assert_array_equal(lines_of(result), case.direct(slower if on else bars))
+
+
+@pytest.mark.parametrize("runonce", [True, False])
+def test_lines_on_a_resampled_feed_are_those_of_the_coarse_bars(case, bars, runonce):
+    lines = lines_of(cerebro_for(case, [BarsFeed(bars)], resample=240, runonce=runonce).run()[0])
+    direct = case.direct(bars.resample("4h"))
+    np.testing.assert_allclose(lines[: len(direct)], direct, rtol=1e-12)
+
+
+def test_the_last_lines_of_each_replayed_bar_are_those_of_the_closed_bar(case, bars):
+    result = cerebro_for(case, [BarsFeed(bars)], replay=240).run()[0]
+    assert result.analyzers.recorder.get_analysis()["repeats"] > 0, "no forming bar was shown"
+    direct = case.direct(bars.resample("4h"))
+    np.testing.assert_allclose(lines_of(result)[: len(direct)], direct, rtol=1e-12)
+
+
+def test_two_processes_of_optstrategy_give_the_same_lines(case, bars):
+    results = cerebro_for(case, [BarsFeed(bars)], opt=True, maxcpus=2).run()
+    assert len(results) == 2
+    for (result,) in results:
+        np.testing.assert_array_equal(lines_of(result), case.direct(bars))
+
+
+@pytest.mark.parametrize("runonce", [True, False])
+def test_no_line_depends_on_the_future(case, bars, runonce):
+    assert_causal(case, bars[:60], runonce=runonce)
+
+
+class OneBarLeak(Forecast):
+    """Reads the close of the bar after the one it is at, where Backtrader has it preloaded."""
+
+    def _read(self):
+        bar = super()._read()
+        with contextlib.suppress(IndexError):
+            bar[4] = self.data.close[1]
+        return bar
+
+
+@pytest.mark.parametrize("runonce", [True, False])
+def test_the_contract_catches_a_leak_of_one_bar(bars, tmp_path, runonce):
+    leaky = forecast_case(bars, OneBarLeak, tmp_path)
+    with pytest.raises(AssertionError, match=r"future (truncated|altered)"):
+        assert_causal(leaky, bars[:60], runonce=runonce)

@@ -1,0 +1,116 @@
+"""What a user meets when the model or the data does not fit."""
+
+import backtrader as bt
+import numpy as np
+import pytest
+from bundles import random_bundle
+
+from hissbt.bars import Bars
+from hissbt.errors import BundleError, FeatureError, StreamError
+from hissbt.feeds import BarsFeed
+from hissbt.indicators import Forecast, HiSS
+
+
+class Reader(bt.Strategy):
+    params = (("model", None), ("indicator", HiSS))
+
+    def __init__(self):
+        self.hiss = self.p.indicator(self.data, model=self.p.model)
+        self.first = None
+
+    def next(self):
+        if self.first is None:
+            self.first = len(self)
+
+
+def run(feed, model, indicator=HiSS, **cerebro_params):
+    cerebro = bt.Cerebro(stdstats=False, **cerebro_params)
+    cerebro.adddata(feed)
+    cerebro.addstrategy(Reader, model=model, indicator=indicator)
+    return cerebro.run()[0]
+
+
+@pytest.fixture
+def bars(hourly_bars) -> Bars:
+    return hourly_bars[:80]
+
+
+def test_the_strategy_waits_for_the_warm_up(bars):
+    assert run(BarsFeed(bars), random_bundle(bars, warmup=33)).first == 33
+
+
+def test_lines_are_nan_before_the_warm_up_and_never_after(bars):
+    strategy = run(BarsFeed(bars), random_bundle(bars, warmup=33))
+    for line in strategy.hiss.lines:
+        values = np.array(line.array)
+        assert np.isnan(values[:32]).all()
+        assert np.isfinite(values[32:]).all()
+
+
+def test_a_missing_model_is_named(bars):
+    with pytest.raises(BundleError, match="no model given"):
+        run(BarsFeed(bars), None)
+
+
+def test_a_path_without_a_bundle_is_named(bars, tmp_path):
+    with pytest.raises(BundleError, match="nothing_here"):
+        run(BarsFeed(bars), tmp_path / "nothing_here")
+
+
+def test_hiss_refuses_a_bundle_of_another_kind_and_forecast_names_it_unusable(bars):
+    bundle = random_bundle(bars)
+    bundle.kind = "lstm"
+    with pytest.raises(BundleError, match="lstm bundle"):
+        run(BarsFeed(bars), bundle, HiSS)
+
+
+def test_an_extra_column_reaches_the_model_through_the_feed(bars):
+    frame = bars.frame.assign(rate=np.linspace(0, 1, len(bars)))
+    with_rate = Bars(frame, bars.market, bars.timeframe)
+    bundle = random_bundle(with_rate, features=("log_return", "column:rate"))
+    values = np.array(run(BarsFeed(with_rate), bundle).hiss.prob_up.array)
+    other = Bars(frame.assign(rate=0.5), bars.market, bars.timeframe)
+    changed = np.array(run(BarsFeed(other), bundle).hiss.prob_up.array)
+    assert (values[20:40] != changed[20:40]).all()
+
+
+def test_a_feed_without_the_column_is_refused_by_name(bars):
+    frame = bars.frame.assign(rate=0.5)
+    bundle = random_bundle(Bars(frame, bars.market, bars.timeframe), features=("log_return", "column:rate"))
+    with pytest.raises(FeatureError, match="'rate'"):
+        run(BarsFeed(bars), bundle)
+
+
+def test_a_nan_in_a_foreign_feed_is_refused_with_its_time(bars):
+    frame = bars.frame.tz_localize(None)
+    frame.iloc[10, frame.columns.get_loc("volume")] = np.nan
+    with pytest.raises(StreamError, match="2024-01-01T11:00:00 has no finite volume"):
+        run(bt.feeds.PandasData(dataname=frame, openinterest=None), random_bundle(bars), Forecast)
+
+
+def test_two_indicators_of_one_model_do_not_share_state(bars):
+    bundle = random_bundle(bars)
+
+    class Twins(bt.Strategy):
+        def __init__(self):
+            self.one, self.other = HiSS(self.data, model=bundle), HiSS(self.data1, model=bundle)
+
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(BarsFeed(bars))
+    cerebro.adddata(BarsFeed(bars))
+    cerebro.addstrategy(Twins)
+    strategy = cerebro.run()[0]
+    np.testing.assert_array_equal(np.array(strategy.one.prob_up.array), np.array(strategy.other.prob_up.array))
+
+
+def test_a_subclass_that_overrides_next_only_is_heard_in_every_mode(bars):
+    class Contrarian(HiSS):
+        def next(self):
+            super().next()
+            self.lines.prob_up[0] = 1 - self.lines.prob_up[0]
+
+    bundle = random_bundle(bars)
+    for runonce in (True, False):
+        plain = np.array(run(BarsFeed(bars), bundle, runonce=runonce).hiss.prob_up.array)
+        turned = np.array(run(BarsFeed(bars), bundle, Contrarian, runonce=runonce).hiss.prob_up.array)
+        np.testing.assert_array_equal(turned[19:], 1 - plain[19:])

@@ -1,0 +1,130 @@
+"""A stream is the network of its bundle, one bar at a time, and can be stopped and taken up again anywhere."""
+
+import numpy as np
+import pytest
+import torch
+from bundles import random_bundle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hissbt.errors import StreamError
+from hissbt.models import build_network
+from hissbt.stream import Stream
+from hissbt.targets import TargetScale
+
+
+@pytest.fixture(scope="module")
+def rows(hourly_bars):
+    return hourly_bars[:150].arrays()
+
+
+@pytest.fixture(scope="module")
+def bundle(hourly_bars):
+    return random_bundle(hourly_bars[:150])
+
+
+def test_outputs_are_those_of_the_network_over_the_whole_sequence(bundle, rows):
+    network = build_network(bundle.kind, bundle.config)
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in bundle.weights.items()})
+    stream = Stream(bundle)
+    matrix = bundle.normalizer(stream._features.scan(rows)).astype(np.float32)  # [T,F]
+    with torch.no_grad():
+        outputs = network.eval()(torch.from_numpy(matrix)[None])
+    heads = [outputs[name][0, :, 0].numpy().astype(float) for name in network.outputs]
+    expected = TargetScale(**bundle.target_scale).forecast(*heads).T  # [T,3]
+    np.testing.assert_allclose(stream.scan(rows), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_outputs_are_a_probability_and_a_positive_volatility(bundle, rows):
+    expected_return, prob_up, volatility = Stream(bundle).scan(rows).T
+    assert np.isfinite(expected_return).all()
+    assert ((prob_up > 0) & (prob_up < 1)).all()
+    assert (volatility > 0).all()
+
+
+def test_every_bar_moves_every_output(bundle, rows):
+    assert (np.abs(np.diff(Stream(bundle).scan(rows), axis=0)) > 0).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(split=st.integers(0, 60))
+def test_a_restored_stream_goes_on_with_the_same_bits(bundle, rows, split):
+    whole = Stream(bundle).scan(rows[:64])
+    first = Stream(bundle)
+    first.scan(rows[:split])
+    second = Stream(bundle)
+    second.restore(first.snapshot())
+    np.testing.assert_array_equal(second.scan(rows[split:64]), whole[split:])
+
+
+def test_a_revised_bar_counts_once_with_its_last_values(bundle, rows):
+    whole = Stream(bundle).scan(rows[:40])
+    stream = Stream(bundle)
+    for row, expected in zip(rows[:40], whole, strict=True):
+        forming = row.copy()
+        forming[4] = forming[1]  # the bar before it closed: its close is still its open
+        stream.step(forming)
+        np.testing.assert_array_equal(stream.revise(row), expected)
+
+
+def test_a_bar_can_be_revised_after_a_restart(bundle, rows):
+    first = Stream(bundle)
+    first.scan(rows[:20])
+    second = Stream(bundle)
+    second.restore(first.snapshot())
+    np.testing.assert_array_equal(second.revise(rows[19] * 1.01), first.revise(rows[19] * 1.01))
+
+
+def test_a_reset_stream_starts_from_the_first_bar(bundle, rows):
+    stream = Stream(bundle)
+    first = stream.scan(rows[:30])
+    stream.reset()
+    np.testing.assert_array_equal(stream.scan(rows[:30]), first)
+
+
+def test_two_streams_of_one_bundle_do_not_touch_each_other(bundle, rows):
+    alone = Stream(bundle).scan(rows[:30])
+    one, other = Stream(bundle), Stream(bundle)
+    pairs = [(one.step(row), other.step(row * 2)) for row in rows[:30]]
+    np.testing.assert_array_equal([a for a, _ in pairs], alone)
+
+
+def test_bars_out_of_order_are_refused(bundle, rows):
+    stream = Stream(bundle)
+    stream.scan(rows[:5])
+    with pytest.raises(StreamError, match="does not come after the last one"):
+        stream.step(rows[4])
+
+
+def test_a_bar_that_is_not_finite_is_refused_and_leaves_the_state_as_it_was(bundle, rows):
+    stream, untouched = Stream(bundle), Stream(bundle)
+    stream.scan(rows[:5])
+    untouched.scan(rows[:5])
+    broken = rows[5].copy()
+    broken[5] = np.nan
+    with pytest.raises(StreamError, match="no finite volume"):
+        stream.step(broken)
+    np.testing.assert_array_equal(stream.step(rows[5]), untouched.step(rows[5]))
+
+
+def test_there_is_nothing_to_revise_before_the_first_bar(bundle, rows):
+    with pytest.raises(StreamError, match="no bar to revise"):
+        Stream(bundle).revise(rows[0])
+
+
+def test_a_snapshot_of_another_bundle_is_refused(bundle, hourly_bars):
+    other = Stream(random_bundle(hourly_bars[:150], seed=2))
+    with pytest.raises(StreamError, match="another bundle"):
+        other.restore(Stream(bundle).snapshot())
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_a_damaged_snapshot_is_refused_and_leaves_the_state_as_it_was(bundle, rows, data):
+    stream = Stream(bundle)
+    stream.scan(rows[:10])
+    snapshot = stream.snapshot()
+    cut = data.draw(st.integers(0, len(snapshot) - 1))
+    with pytest.raises(StreamError):
+        stream.restore(snapshot[:cut])
+    assert stream.snapshot() == snapshot
