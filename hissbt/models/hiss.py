@@ -17,6 +17,8 @@ a learned value before the first. Blocks are counted from bar 0, so another firs
 count of bars is part of the state.
 """
 
+from itertools import accumulate
+from operator import mul
 from typing import Literal
 
 import torch
@@ -155,7 +157,7 @@ class HiSSNet(SequenceNet):
         fused = sum(widths) if config.fuse == "concat" else widths[0]
         self.norm = nn.LayerNorm(fused)
         self.heads = Heads(fused, config.n_features)
-        self.strides = tuple(int(s) for s in torch.tensor((1, *factors)).cumprod(0))
+        self.strides = tuple(accumulate((1, *factors), mul))
         self.warmup = self.strides[-1]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -168,23 +170,20 @@ class HiSSNet(SequenceNet):
     def prefill(self, x: Tensor) -> tuple[dict[str, Tensor], tuple]:
         """Run x [B,T,F] and return (what forward returns, the state after the last bar)."""
         value, finest = self.levels[0].prefill(x)
-        values, states = [value], []
-        for level, pool, factor in zip(self.levels[1:], self.pools, self.config.strides, strict=True):
+        values, coarse = [value], []
+        for i, (pool, factor) in enumerate(zip(self.pools, self.config.strides, strict=True)):
             below = values[-1]
-            value, state = level.prefill(pool(_closed_blocks(below, factor)))
-            states.append((state, _newest(below, factor - 1)))
+            value, state = self.levels[i + 1].prefill(pool(_closed_blocks(below, factor)))
+            coarse.append((state, _newest(below, factor - 1), self._with_first(i, value)[:, -1]))
             values.append(value)
-        held = self._hold(values)
-        ends = [torch.cat([self._first(i, len(x)), v], dim=1)[:, -1] for i, v in enumerate(values[1:])]
-        coarse = tuple((*state, end) for state, end in zip(states, ends, strict=True))
-        return self._read(held, x), (x.shape[1], finest, coarse)
+        return self._read(self._hold(values), x), (x.shape[1], finest, tuple(coarse))
 
     def initial_state(self, batch: int) -> tuple:
         """Return the state before the first bar."""
         coarse = []
         for i, factor in enumerate(self.config.strides):
             recent = self.first_held[i].new_zeros(batch, factor - 1, self.config.per_level("d_model")[i])
-            coarse.append((self.levels[i + 1].initial_state(batch), recent, self._first(i, batch)[:, 0]))
+            coarse.append((self.levels[i + 1].initial_state(batch), recent, self.first_held[i].expand(batch, -1)))
         return 0, self.levels[0].initial_state(batch), tuple(coarse)
 
     def step(self, x: Tensor, state: tuple) -> tuple[dict[str, Tensor], tuple]:
@@ -209,13 +208,12 @@ class HiSSNet(SequenceNet):
         closed = torch.arange(1, finest.shape[1] + 1, device=finest.device)  # bars closed at each t
         held = [finest]
         for i, (coarse, stride) in enumerate(zip(values[1:], self.strides[1:], strict=True)):
-            table = torch.cat([self._first(i, len(finest)), coarse], dim=1)  # row j+1 is coarse[j]
-            held.append(table[:, closed // stride])
+            held.append(self._with_first(i, coarse)[:, closed // stride])
         return held
 
-    def _first(self, i: int, batch: int) -> Tensor:
-        """Return what level i+1 is taken to hold before its first block has closed, [B,1,D]."""
-        return self.first_held[i].expand(batch, 1, -1)
+    def _with_first(self, i: int, coarse: Tensor) -> Tensor:
+        """Put level i+1's value before its first block has closed in front of its others: row j+1 is coarse[j]."""
+        return torch.cat([self.first_held[i].expand(len(coarse), 1, -1), coarse], dim=1)
 
     def _read(self, held: list[Tensor], x: Tensor) -> dict[str, Tensor]:
         """Fuse the levels [..,D] and read the outputs off."""

@@ -39,7 +39,7 @@ def hippo_legs_diagonal(d_state: int) -> tuple[Tensor, Tensor]:
     """Return eigenvalues A [P] and input weights B [P] of the normal part of HiPPO-LegS, imaginary parts >= 0.
 
     HiPPO-LegS is a normal matrix minus P P^T with P_n = sqrt(n + 1/2); S4D-LegS keeps the normal part
-    (arXiv 2206.11893, eq. 7 and section 4.1). B is the HiPPO input vector in the eigenbasis with its modulus
+    (arXiv 2206.11893, section 4). B is the HiPPO input vector in the eigenbasis with its modulus
     clipped at 2, as the official code tames the few large entries; eigenvectors have no natural phase, and
     neither has the random C that B is multiplied with.
     """
@@ -108,7 +108,7 @@ class S4DKernel(nn.Module):
         self.A_imag = nn.Parameter(a.imag.float().contiguous())  # [H,P]
 
     def discretize(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return A, B, C of the recurrence, complex [H,P] in the network's precision (arXiv 2206.11893, eq. 3)."""
+        """Return A, B, C of the recurrence, complex [H,P] at the net's precision (section 3.1)."""
         dt = torch.exp(self.log_dt.double())[:, None]  # [H,1]
         a = torch.complex(-torch.exp(self.log_A_real.double()), self.A_imag.double())  # [H,P]
         if self.discretization == "zoh":
