@@ -164,7 +164,7 @@ def _with_lines(plain: type, columns: tuple[str, ...]) -> type:
 
 def _is_taken(name: str) -> bool:
     feed = bt.feed.DataBase
-    used = any(hasattr(owner, name) for owner in (feed, feed.lines, feed.params, BarsFeed))
+    used = any(name in dir(owner) for owner in (BarsFeed, feed.lines, feed.params))
     return used or not name.isidentifier() or _TAKEN.fullmatch(name) is not None
 
 

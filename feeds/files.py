@@ -71,8 +71,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    # round_trip: the fast parser may be off in the last digit, and the hash of the bars would tell.
-    frame = pd.read_csv(path, float_precision="round_trip")
+    frame = pd.read_csv(path)
     if not any(str(name).strip().lower() in COLUMNS for name in frame.columns):
         raise BarsError(
             f"{path} has no header: its first line must name the columns timestamp,{','.join(COLUMNS)}"
