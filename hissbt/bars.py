@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -134,10 +135,16 @@ class Bars:
         """Number of bars that the market's calendar expects and that are not there."""
         return sum(gap.missing for gap in self.gaps)
 
-    def arrays(self) -> np.ndarray:
-        """Return the rows as float64 [T, 6 + extra columns]: BAR_FIELDS, then the extra columns."""
+    def arrays(self, columns: Sequence[str] = ()) -> np.ndarray:
+        """Return the rows as float64 [T, 6 + C]: BAR_FIELDS, then the named extra columns."""
+        absent = [name for name in columns if name not in self.extra_columns]
+        if absent:
+            known = ", ".join(self.extra_columns) or "none"
+            raise BarsError(
+                f"the bars of {self._market.symbol} have no extra column {absent[0]!r}: they have {known}"
+            )
         seconds = self._frame.index.asi8 / 1e9  # [T]
-        return np.column_stack([seconds, self._frame.to_numpy()])
+        return np.column_stack([seconds, self._frame[[*COLUMNS, *columns]].to_numpy()])
 
     def between(self, since: Time | None = None, until: Time | None = None) -> Bars:
         """Return the bars that open at or after ``since`` and close at or before ``until``."""

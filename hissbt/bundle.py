@@ -46,8 +46,6 @@ class ModelBundle:
     """What ``build_network`` needs besides the kind; plain JSON values, so tuples come back as lists."""
     features: tuple[str, ...]
     """Names for ``FeatureSet``, in the order of the network's inputs."""
-    columns: tuple[str, ...]
-    """The bars' extra columns, in the order in which they stand in a bar."""
     normalizer: Normalizer
     """Scale of the features, fitted on the training span."""
     horizon: int
@@ -118,7 +116,7 @@ class ModelBundle:
             raise BundleError(f"the bundle {path} holds a {schema.kind!r} model: name a bundle of kind {kind!r}")
         weights = _read_weights(path, schema.weights_sha256)
         fields = schema.model_dump(exclude={"schema_version", "weights_sha256", "sha256"})
-        fields |= {name: tuple(fields[name]) for name in ("features", "columns", "targets")}
+        fields |= {name: tuple(fields[name]) for name in ("features", "targets")}
         fields["normalizer"] = Normalizer.from_dict(fields["normalizer"])
         return cls(**fields, weights=weights)
 
@@ -166,7 +164,6 @@ class _Schema(_Strict):
     kind: str
     config: dict[str, Any]
     features: Annotated[list[str], Field(min_length=1)]
-    columns: list[str]
     normalizer: _Normalizer
     horizon: PositiveInt
     targets: list[str]

@@ -256,8 +256,13 @@ _SUFFIX = {"": "", "bars": ":BARS", "column": ":NAME"}
 KNOWN = " ".join(name + _SUFFIX[feature.argument] for name, feature in FEATURES.items())
 
 
+def _columns(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the extra columns that features read, in the order of the features."""
+    return tuple(name.removeprefix("column:") for name in names if name.startswith("column:"))
+
+
 def _parse(name: str, columns: Sequence[str]) -> tuple[Feature, int]:
-    """Return a feature's definition and its argument as a number."""
+    """Return a feature's definition and its argument as a number: bars, or the column's place in a bar."""
     base, colon, argument = name.partition(":")
     feature = FEATURES.get(base)
     if feature is None:
@@ -266,12 +271,10 @@ def _parse(name: str, columns: Sequence[str]) -> tuple[Feature, int]:
         return feature, 0
     if feature.argument == "bars" and re.fullmatch(r"[1-9][0-9]{0,5}", argument):
         return feature, int(argument)
-    if feature.argument == "column":
-        if argument in columns:
-            return feature, N_BAR_FIELDS + list(columns).index(argument)
-        advice = f"choose from {' '.join(columns)}" if columns else "load bars that have extra columns"
-        raise FeatureError(f"feature {name!r} names no extra column of the bars: {advice}")
-    spelling = base + {"": " alone", "bars": ":BARS with 1 to 999999 bars"}[feature.argument]
+    if feature.argument == "column" and argument:
+        return feature, N_BAR_FIELDS + columns.index(argument)
+    spellings = {"": " alone", "bars": ":BARS with 1 to 999999 bars", "column": ":NAME of an extra column"}
+    spelling = base + spellings[feature.argument]
     raise FeatureError(f"feature {name!r} must be written {spelling}: use one of {KNOWN}")
 
 
@@ -279,13 +282,14 @@ class FeatureSet:
     """An ordered choice of features over bars of one layout.
 
     The object holds no history: the caller owns the state, so that one set serves many streams. A bar is a
-    float64 row ``close_time_s open high low close volume *columns`` of ``Bars.arrays()``.
+    float64 row ``close_time_s open high low close volume *columns``, as ``Bars.arrays(columns)`` returns them;
+    ``columns`` are the extra columns that the features read, and no others.
     """
 
-    def __init__(self, names: Sequence[str], columns: Sequence[str] = ()):
-        """Take feature names and the bars' extra columns, both in order; FeatureError for a bad name."""
+    def __init__(self, names: Sequence[str]):
+        """Take feature names in order; raises FeatureError for a bad one."""
         self.names = tuple(names)
-        self.columns = tuple(columns)
+        self.columns = _columns(self.names)
         if not self.names:
             raise FeatureError(f"no features were chosen: use at least one of {KNOWN}")
         if len(set(self.names)) < len(self.names):

@@ -384,8 +384,11 @@ def test_arrays_are_rows_of_seconds_prices_volume_and_extras():
     bars = Bars.from_frame(hours(2).assign(rate=0.5))
     assert BAR_FIELDS == ("close_time_s", "open", "high", "low", "close", "volume")
     rows = [[1704070800, 100, 103, 99, 102, 1, 0.5], [1704074400, 101, 104, 100, 103, 2, 0.5]]
-    assert bars.arrays().tolist() == rows
+    assert bars.arrays(["rate"]).tolist() == rows
+    assert bars.arrays().tolist() == [row[:-1] for row in rows]
     assert bars.arrays().dtype == np.float64
+    with pytest.raises(BarsError, match="no extra column 'funding': they have rate"):
+        bars.arrays(["funding"])
 
 
 def test_bars_say_what_they_are():

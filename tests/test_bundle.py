@@ -23,7 +23,6 @@ def make_bundle(**changes) -> ModelBundle:
         kind="hiss",
         config={"n_features": 2, "strides": [4, 4], "dropout": 0.1},
         features=("log_return", "column:rate"),
-        columns=("rate",),
         normalizer=Normalizer((0.1, 1 / 3), (1e-3, 2.0), 8.0),
         horizon=24,
         target_scale={"return_mean": 1e-5, "return_std": 0.02, "volatility_scale": 0.03},

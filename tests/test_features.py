@@ -29,17 +29,15 @@ from hissbt.features import (
 )
 from hissbt.timeframe import parse_timeframe
 
-EVERY = FeatureSet(
-    [name + {"": "", "bars": ":7", "column": ":rate"}[f.argument] for name, f in FEATURES.items()], ["x", "rate"]
-)
+EVERY = FeatureSet([name + {"": "", "bars": ":7", "column": ":rate"}[f.argument] for name, f in FEATURES.items()])
 
 
 def sp500_rows(n: int = 1500) -> np.ndarray:
-    """Daily bars of the index [n, 8], with two extra columns."""
+    """Daily bars of the index [n, 7], with an extra column."""
     frame = sp500.load().iloc[:n]
     seconds = frame.index.as_unit("s").asi8 + 86400.0
     prices = frame[["Open", "High", "Low", "Close", "Volume"]].to_numpy(dtype=float)
-    extra = np.random.default_rng(0).normal(size=(len(frame), 2))
+    extra = np.random.default_rng(0).normal(size=(len(frame), 1))
     return np.column_stack([seconds, prices, extra])
 
 
@@ -58,7 +56,7 @@ def random_rows(draw) -> np.ndarray:
     flat = draw(arrays(bool, count))
     prices[flat] = prices[flat, :1]
     volume = draw(arrays(float, count, elements=st.floats(0, 1e15) | st.just(0.0)))
-    extra = draw(arrays(float, (count, 2), elements=st.floats(-1e6, 1e6)))
+    extra = draw(arrays(float, (count, 1), elements=st.floats(-1e6, 1e6)))
     first = draw(st.integers(0, 2_000_000_000))
     return np.column_stack(
         [
@@ -73,8 +71,14 @@ def random_rows(draw) -> np.ndarray:
     )
 
 
+def layout(rows: np.ndarray, features: FeatureSet) -> np.ndarray:
+    """Rows without the extra column where the features do not read it."""
+    return rows[:, : 6 + len(features.columns)]
+
+
 def column(name: str, rows: np.ndarray = ROWS) -> np.ndarray:
-    return FeatureSet([name], ["x", "rate"]).scan(rows)[:, 0]
+    features = FeatureSet([name])
+    return features.scan(layout(rows, features))[:, 0]
 
 
 def wilder_rsi(closes: np.ndarray, n: int) -> np.ndarray:
@@ -158,12 +162,11 @@ def test_clock_features_are_angles_of_the_close():
 
 
 def test_extra_column_is_passed_on():
-    assert_array_equal(column("column:rate"), ROWS[:, 7])
-    assert_array_equal(column("column:x"), ROWS[:, 6])
+    assert_array_equal(column("column:rate"), ROWS[:, 6])
 
 
 def test_nothing_moves_on_flat_bars_without_volume():
-    rows = np.tile([0.0, 5.0, 5.0, 5.0, 5.0, 0.0, 1.0, 2.0], (50, 1))
+    rows = np.tile([0.0, 5.0, 5.0, 5.0, 5.0, 0.0, 1.0], (50, 1))
     values = dict(zip(EVERY.names, EVERY.scan(rows)[-1], strict=True))
     assert values["rsi:7"] == 50
     assert values["log_range_volatility:7"] == pytest.approx(np.log(1e-6))
@@ -176,7 +179,7 @@ def test_interpreted_python_gives_the_same_numbers(tmp_path):
     code = (
         "import sys, numpy as np; from hissbt.features import FeatureSet, step_all; "
         "assert not hasattr(step_all, 'py_func'); "
-        f"features = FeatureSet({EVERY.names!r}, {EVERY.columns!r}); "
+        f"features = FeatureSet({EVERY.names!r}); "
         f"np.save(sys.argv[1] + '/out.npy', features.scan(np.load(sys.argv[1] + '/rows.npy')))"
     )
     environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
@@ -252,9 +255,10 @@ def test_each_feature_is_the_same_alone_and_among_others():
 
 @pytest.mark.parametrize("name", EVERY.names)
 def test_after_the_warm_up_older_bars_hardly_matter(name):
-    features = FeatureSet([name], EVERY.columns)
-    late = features.scan(ROWS[500:])  # history before row 500 is unknown here
-    known = features.scan(ROWS)[500:]
+    features = FeatureSet([name])
+    rows = layout(ROWS, features)
+    late = features.scan(rows[500:])  # history before row 500 is unknown here
+    known = features.scan(rows)[500:]
     spread = known.std()
     assert np.abs(late - known)[features.warmup :].max() <= 0.05 * spread
 
@@ -286,20 +290,22 @@ def test_any_memory_layout_and_number_type_gives_the_same_values():
         ("return:99999999999999999999", "must be written return:BARS with 1 to 999999 bars"),
         ("range:5", "must be written range alone"),
         ("range:", "must be written range alone"),
-        ("column:funding", "choose from rate index"),
-        ("column", "choose from rate index"),
+        ("column", "must be written column:NAME"),
+        ("column:", "must be written column:NAME"),
     ],
 )
 def test_a_wrong_name_is_refused_with_the_known_ones(name, complaint):
     with pytest.raises(FeatureError) as error:
-        FeatureSet(["range", name], ["rate", "index"])
+        FeatureSet(["range", name])
     assert complaint in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_column_of_bars_without_extra_columns_is_refused():
-    with pytest.raises(FeatureError, match="load bars that have extra columns"):
-        FeatureSet(["column:rate"])
+def test_the_extra_columns_are_those_that_features_name_in_their_order():
+    features = FeatureSet(["column:b", "range", "column:a"])
+    assert features.columns == ("b", "a")
+    bar = np.array([0.0, 1, 2, 0.5, 1, 0, 7, 8])
+    assert features.step(bar, features.initial_state()).tolist() == [7.0, np.log(2) - np.log(0.5), 8.0]
 
 
 def test_no_names_and_repeated_names_are_refused():

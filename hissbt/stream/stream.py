@@ -44,7 +44,7 @@ class Stream:
         self.bundle = bundle
         self.warmup = bundle.warmup
         self._bundle_sha256 = bundle.sha256  # once: it hashes the weights
-        self._features = FeatureSet(bundle.features, bundle.columns)
+        self._features = FeatureSet(bundle.features)
         self._scale = TargetScale(**bundle.target_scale)
         self._network = TorchNetwork(bundle)
         self.reset()

@@ -19,7 +19,7 @@ def random_bundle(
     bars: Bars, *, features=(*FEATURES, *INTRADAY), kind="hiss", warmup=20, seed=1, **network
 ) -> ModelBundle:
     """Return a bundle whose network has random weights, with a normalizer fitted on ``bars``."""
-    feature_set = FeatureSet(features, bars.extra_columns)
+    feature_set = FeatureSet(features)
     config = {"n_features": feature_set.size, "d_model": 8, "d_state": 8, **network}
     torch.manual_seed(seed)
     net = build_network(kind, config)
@@ -30,8 +30,7 @@ def random_bundle(
         kind=kind,
         config=config,
         features=feature_set.names,
-        columns=feature_set.columns,
-        normalizer=Normalizer.fit(feature_set.scan(bars.arrays())),
+        normalizer=Normalizer.fit(feature_set.scan(bars.arrays(feature_set.columns))),
         horizon=1,
         target_scale=asdict(TargetScale(1e-4, 0.01, 0.01)),
         timeframe=format_timeframe(bars.timeframe),
