@@ -1,0 +1,282 @@
+"""What happened, bar by bar, trade by trade and order by order: a Backtrader analyzer."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+
+from hissbt.bars import Time, parse_time
+from hissbt.errors import StrategyError
+
+FORECAST_LINES = ("expected_return", "prob_up", "volatility")
+TRADE_COLUMNS = (
+    "entry_time",
+    "exit_time",
+    "side",
+    "size",
+    "entry_price",
+    "exit_price",
+    "pnl_gross",
+    "fees",
+    "funding",
+    "impact",
+    "pnl_net",
+    "exit_reason",
+    "symbol",
+)
+
+_UNIX_EPOCH = 719_163  # Backtrader counts days, with 0001-01-01 as day 1; 1970-01-01 is this one
+_NO_TIME = np.iinfo(np.int64).min  # NaT
+_DUST = 1e-12  # a position this small beside the largest one of its trade is what is left of float sums
+
+
+class Ledger(bt.Analyzer):
+    """Records a run. When it has ended the tables are in ``frame``, ``trades`` and ``orders``.
+
+    ``frame`` has one row a bar of the first data, as things stood at its close after the strategy's decision:
+    ``close_time``, ``value`` and ``cash`` of the account, ``position`` (units) and ``price`` (close) of the first
+    data, ``fees`` ``funding`` ``impact`` paid in the bar, ``guard`` (whether the strategy's ``guard`` has tripped)
+    and the lines of the forecast, NaN until the strategy is warm. Its ``attrs`` hold ``start_value`` and
+    ``start_price``: the account's value and the close just before the first row (``start_price`` is the first
+    row's own close if no bar came before).
+
+    ``trades`` has one row from flat to flat for every data; an order that goes through flat ends one trade and
+    begins the next. ``size`` is the sum of its entries, prices are averages, and
+    ``pnl_gross = ±size * (exit_price - entry_price)``. Times are the close times of the bars in which the fills
+    fell. A trade still open at the end has no exit_time, is marked at the last close, and its exit_reason is open;
+    otherwise it is the ``reason`` in the info of the order that ended it, or else that order's type. The end value
+    is the starting cash plus the sum of pnl_gross minus the sum of fees, open trades included.
+
+    ``orders`` has one row for each order that the broker has answered, in the order of submission; one that was
+    placed at the last close is not among them.
+
+    Params: ``forecast``, the strategy attribute whose lines are recorded (by default those of the first indicator
+    that has the lines expected_return, prob_up and volatility); ``since``, from which on bars are recorded (UTC; a
+    bar counts when it closes after it).
+    """
+
+    params = (("forecast", None), ("since", None))
+
+    frame: pd.DataFrame
+    trades: pd.DataFrame
+    orders: pd.DataFrame
+
+    def start(self):
+        """Backtrader's hook before the first bar."""
+        self._lines = self._forecast_lines()
+        self._guard = getattr(self.strategy, "guard", None)
+        self._broker = self.strategy.broker
+        self._first = _date_number(self.p.since)
+        self._rows = array("d")  # one row after the other, which is far cheaper than a list of rows
+        self._width = 7 + len(self._lines)
+        self._length = 0  # bars of the first data so far
+        self._fees = 0.0
+        self._start = (self._broker.getvalue(), np.nan)
+        self._positions = {}
+        self._seen_orders = {}
+
+    def next(self):
+        """Record the bar; one that is shown again (replay, another feed) replaces its own row."""
+        self._record([line[0] for line in self._lines])
+
+    def prenext(self):
+        """Record the bar before the strategy's first decision."""
+        # A line that nothing was written to may show a later bar, by Python's negative indices: do not look.
+        self._record([np.nan] * len(self._lines))
+
+    def notify_order(self, order):
+        """Take fees and fills from what was executed since the last notice of this order."""
+        self._seen_orders[order.ref] = order
+        data = order.data
+        for fill in order.executed.iterpending():
+            self._fees += fill.comm
+            if data not in self._positions:
+                info = order.comminfo
+                self._positions[data] = _Position(data._name, 1.0 if info.stocklike else info.p.mult)
+            reason = order.info.get("reason", order.getordername().lower())
+            self._positions[data].fill(fill.dt, fill.size, fill.price, fill.comm, reason)
+
+    def stop(self):
+        """Backtrader's hook after the last bar: make the tables, and let go of what cannot be pickled."""
+        self.frame = self._frame()
+        self.trades = _trades(self._positions.values())
+        self.orders = _orders(self._seen_orders.values())
+        self.rets = {"ledger": self.frame, "trades": self.trades, "orders": self.orders}
+        self._line_names = None
+        self._lines = self._guard = self._broker = self._seen_orders = self._positions = self._rows = None
+
+    def _record(self, forecast: list[float]) -> None:
+        data, broker, rows = self.strategy.data, self._broker, self._rows
+        length = len(data)
+        if not length:
+            return
+        for traded, position in self._positions.items():
+            position.last_price = traded.close[0]  # cannot be read any more after the last bar with exactbars
+        stamp, price, value = data.datetime[0], data.close[0], broker.getvalue()
+        if not stamp > self._first:
+            self._start, self._fees = (value, price), 0.0
+            return
+        fees = self._fees
+        if length == self._length:
+            fees += rows[-self._width + 5]
+            del rows[-self._width :]
+        tripped = self._guard is not None and self._guard.tripped
+        rows.extend((stamp, value, broker.getcash(), broker.getposition(data).size, price, fees, tripped))
+        rows.extend(forecast)
+        self._length, self._fees = length, 0.0
+
+    def _forecast_lines(self) -> list[bt.LineBuffer]:
+        indicator = self._forecast()
+        self._line_names = [] if indicator is None else list(indicator.lines.getlinealiases())
+        return [getattr(indicator.lines, name) for name in self._line_names]
+
+    def _forecast(self) -> bt.Indicator | None:
+        if self.p.forecast is not None:
+            named = getattr(self.strategy, self.p.forecast, None)
+            if named is None:
+                raise StrategyError(
+                    f"Ledger finds no self.{self.p.forecast} in {type(self.strategy).__name__}: "
+                    "name the attribute that holds the forecast with forecast=…"
+                )
+            return named
+        indicators = self.strategy.getindicators_lines()
+        return next((i for i in indicators if set(FORECAST_LINES) <= set(i.lines.getlinealiases())), None)
+
+    def _frame(self) -> pd.DataFrame:
+        rows = np.frombuffer(self._rows, dtype=np.float64).reshape(-1, self._width)  # [T, 7 + lines]
+        stamp, value, cash, position, price, fees, guard, *lines = rows.T.copy()
+        nothing = np.zeros(len(rows))
+        table = {"close_time": _times(stamp), "value": value, "cash": cash, "position": position, "price": price}
+        table |= {"fees": fees, "funding": nothing, "impact": nothing, "guard": guard.astype(bool)}
+        frame = pd.DataFrame(table | dict(zip(self._line_names, lines, strict=True)))
+        start_value, start_price = self._start
+        if np.isnan(start_price) and len(frame):
+            start_price = price[0]
+        frame.attrs = {"start_value": float(start_value), "start_price": float(start_price)}
+        return frame
+
+
+@dataclass
+class _Trade:
+    """Fills from flat to flat; a flow is size times price, signed as the size."""
+
+    entry_dt: float
+    side: int
+    entered: float = 0.0  # units, without sign
+    entry_flow: float = 0.0
+    exit_flow: float = 0.0
+    peak: float = 0.0
+    fees: float = 0.0
+
+    def row(self, exit_dt: float, reason: str, symbol: str, multiplier: float) -> tuple:
+        gross = -(self.entry_flow + self.exit_flow) * multiplier
+        entry_price = self.side * self.entry_flow / self.entered
+        exit_price = -self.side * self.exit_flow / self.entered
+        side = "long" if self.side > 0 else "short"
+        costs = (self.fees, 0.0, 0.0)
+        numbers = (side, self.entered, entry_price, exit_price, gross, *costs, gross - sum(costs))
+        return (self.entry_dt, exit_dt, *numbers, reason, symbol)
+
+
+@dataclass
+class _Position:
+    """The position in one data, and its finished trades."""
+
+    symbol: str
+    multiplier: float
+    size: float = 0.0
+    last_price: float = np.nan
+    trade: _Trade | None = None
+    rows: list[tuple] = field(default_factory=list)
+
+    def fill(self, dt: float, size: float, price: float, commission: float, reason: str) -> None:
+        """Take an execution; one that goes through flat is split there, its commission in proportion."""
+        against = size * self.size < 0
+        if against and abs(size) <= abs(self.size) * (1 + _DUST):
+            closing, opening = size, 0.0
+        else:
+            closing = -self.size if against else 0.0
+            opening = size - closing
+        if closing:
+            share = closing / size
+            self._close(dt, closing, price, commission * share, reason)
+            commission -= commission * share
+        if opening:
+            self._open(dt, opening, price, commission)
+
+    def _open(self, dt, size, price, commission):
+        if self.trade is None:
+            self.trade = _Trade(dt, 1 if size > 0 else -1)
+        trade = self.trade
+        trade.entered += abs(size)
+        trade.entry_flow += size * price
+        trade.fees += commission
+        self.size += size
+        trade.peak = max(trade.peak, abs(self.size))
+
+    def _close(self, dt, size, price, commission, reason):
+        trade = self.trade
+        trade.exit_flow += size * price
+        trade.fees += commission
+        self.size += size
+        if abs(self.size) <= _DUST * trade.peak:
+            self.rows.append(trade.row(dt, reason, self.symbol, self.multiplier))
+            self.size, self.trade = 0.0, None
+
+    def marked(self) -> list[tuple]:
+        """Return all rows, the open trade as if it were closed at the last close for free."""
+        if self.trade is None:
+            return self.rows
+        trade = self.trade
+        trade.exit_flow -= self.size * self.last_price
+        return [*self.rows, trade.row(np.nan, "open", self.symbol, self.multiplier)]
+
+
+def _trades(positions: Iterable[_Position]) -> pd.DataFrame:
+    rows = [row for position in positions for row in position.marked()]
+    table = pd.DataFrame(sorted(rows, key=lambda row: row[0]), columns=list(TRADE_COLUMNS))
+    for column in ("entry_time", "exit_time"):
+        table[column] = _times(table[column].to_numpy(dtype=float))
+    return table
+
+
+def _orders(orders: Iterable[bt.Order]) -> pd.DataFrame:
+    columns = {
+        "created_time": lambda o: o.created.dt,
+        "side": lambda o: "buy" if o.isbuy() else "sell",
+        "type": lambda o: o.getordername().lower(),
+        "size": lambda o: abs(o.created.size),
+        "price": lambda o: o.created.price,
+        "status": lambda o: o.getstatusname().lower(),
+        "reason": lambda o: o.info.get("reason", ""),
+        "executed_time": lambda o: o.executed.dt if o.executed.size else np.nan,
+        "executed_size": lambda o: abs(o.executed.size),
+        "executed_price": lambda o: o.executed.price if o.executed.size else np.nan,
+        "commission": lambda o: o.executed.comm,
+        "symbol": lambda o: o.data._name,
+    }
+    # Backtrader numbers orders through the whole process: their order tells something, the numbers do not.
+    in_order = sorted(orders, key=lambda o: o.ref)
+    table = pd.DataFrame({name: [read(o) for o in in_order] for name, read in columns.items()})
+    for column in ("created_time", "executed_time"):
+        table[column] = _times(table[column].to_numpy(dtype=float))
+    return table
+
+
+def _times(date_numbers: np.ndarray) -> pd.DatetimeIndex:
+    """Turn Backtrader's days into times in UTC; a float of days is good to some 20 us, so round to ms."""
+    known = np.isfinite(date_numbers)
+    ms = np.round(np.where(known, date_numbers - _UNIX_EPOCH, 0) * 86_400_000).astype(np.int64)
+    return pd.DatetimeIndex(np.where(known, ms * 1_000_000, _NO_TIME).view("datetime64[ns]"), tz="UTC")
+
+
+def _date_number(since: Time | None) -> float:
+    """Return the time in Backtrader's days, a little later so that a close at just this time is not after it."""
+    if since is None:
+        return -np.inf
+    return bt.date2num(parse_time(since).tz_localize(None).to_pydatetime()) + 0.5 / 86_400_000

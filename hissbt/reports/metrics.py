@@ -1,0 +1,117 @@
+"""Numbers that judge a run: how good the forecasts were, and how the account fared."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from hissbt.reports.returns import daily_returns
+from hissbt.targets import forward_return
+from hissbt.trading.sizing import FLAT
+
+
+def forecast_metrics(ledger: pd.DataFrame, horizon: int) -> dict | None:
+    """Score a ledger's forecasts against what the next ``horizon`` bars brought; None if it holds no forecasts."""
+    if not {"expected_return", "prob_up"} <= set(ledger.columns):
+        return None
+    realized = forward_return(ledger["price"].to_numpy(), horizon)  # [T]
+    expected, prob_up = ledger["expected_return"].to_numpy(), ledger["prob_up"].to_numpy()  # [T], [T]
+    return {"horizon": horizon, **forecast_scores(expected, prob_up, realized)}
+
+
+def forecast_scores(expected: np.ndarray, prob_up: np.ndarray, realized: np.ndarray) -> dict:
+    """Score forecasts [T] of the mean and the sign of log returns ``realized`` [T].
+
+    Only rows where all three are known count (``n``). ``mse`` and ``mae`` are of the expected log return;
+    ``accuracy`` and ``f1`` (of rises) are of ``prob_up > 0.5``. Beside them stand what always naming the more
+    frequent direction (``majority_class``) and what always expecting 0 (``zero_forecast``) would have scored on
+    the same rows. What is not defined is NaN.
+    """
+    known = np.isfinite(realized) & np.isfinite(expected) & np.isfinite(prob_up)
+    realized, expected, prob_up = realized[known], expected[known], prob_up[known]
+    rose = realized > 0
+    majority = np.full(len(rose), rose.sum() * 2 > len(rose))
+    return {
+        "n": len(rose),
+        **_errors(expected - realized),
+        **_classification(prob_up > 0.5, rose),
+        "majority_class": _classification(majority, rose),
+        "zero_forecast": _errors(realized),
+    }
+
+
+def trading_metrics(ledger: pd.DataFrame, trades: pd.DataFrame, periods_per_year: int) -> dict:
+    """Judge a run by its ledger and trades (the tables of ``Ledger``).
+
+    ``sharpe``, ``sortino`` and ``max_drawdown`` (a negative fraction) are QuantStats' on daily returns, annualized
+    with ``periods_per_year`` days and no risk-free rate. ``win_rate`` and ``profit_factor`` (sum of profits over
+    sum of losses) are of pnl_net over all trades, one still open being marked at the last close. ``turnover`` is
+    the notional traded in a year over average equity, entries and exits both counted. ``exposure`` is the share of
+    bars with a position. Money is in the quote currency. What is not defined is NaN.
+    """
+    returns = daily_returns(ledger)
+    years = len(returns) / periods_per_year
+    end, start = ledger["value"].iloc[-1], ledger.attrs["start_value"]
+    profits = trades["pnl_net"]
+    return {
+        "total_return": end / start - 1,
+        **_risk(returns, periods_per_year),
+        "win_rate": (profits > 0).mean() if len(trades) else math.nan,
+        "profit_factor": _ratio(profits[profits > 0].sum(), -profits[profits < 0].sum()),
+        "turnover": _ratio(_notional(trades), ledger["value"].mean()) / years,
+        "exposure": (ledger["position"].abs() > FLAT).mean(),
+        "trades": len(trades),
+        "fees": ledger["fees"].sum(),
+        "days": len(returns),
+    }
+
+
+def buy_and_hold(ledger: pd.DataFrame, commission: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the ledger and the trades of buying the asset at the ledger's start price and holding it.
+
+    All of the start value is spent, ``commission`` (a fraction of notional) included, and paid once.
+    """
+    start_value, start_price = ledger.attrs["start_value"], ledger.attrs["start_price"]
+    size = start_value / (start_price * (1 + commission))
+    fee = size * start_price * commission
+    held = ledger[["close_time", "price"]].assign(value=size * ledger["price"], cash=0.0, position=size, fees=0.0)
+    held.loc[held.index[0], "fees"] = fee
+    gross = size * (ledger["price"].iloc[-1] - start_price)
+    trade = {"size": size, "entry_price": start_price, "exit_time": pd.NaT, "exit_price": ledger["price"].iloc[-1]}
+    return held, pd.DataFrame([trade | {"pnl_gross": gross, "fees": fee, "pnl_net": gross - fee}])
+
+
+def _errors(errors: np.ndarray) -> dict:
+    if not len(errors):
+        return {"mse": math.nan, "mae": math.nan}
+    return {"mse": float(np.mean(errors**2)), "mae": float(np.mean(np.abs(errors)))}
+
+
+def _classification(said: np.ndarray, was: np.ndarray) -> dict:
+    """Return accuracy and F1 = 2 TP / (2 TP + FP + FN) of the positive class."""
+    hits = np.sum(said & was)
+    return {
+        "accuracy": float(np.mean(said == was)) if len(was) else math.nan,
+        "f1": _ratio(2 * hits, 2 * hits + np.sum(said != was)),
+    }
+
+
+def _risk(returns: pd.Series, periods_per_year: int) -> dict:
+    from quantstats import stats  # takes seconds to import
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            "sharpe": stats.sharpe(returns, periods=periods_per_year),
+            "sortino": stats.sortino(returns, periods=periods_per_year),
+            "max_drawdown": stats.max_drawdown(returns),
+        }
+
+
+def _notional(trades: pd.DataFrame) -> float:
+    """Return what was bought and sold; of a trade that is still open only the entries are counted."""
+    entries = (trades["size"] * trades["entry_price"]).sum()
+    return entries + (trades["size"] * trades["exit_price"])[trades["exit_time"].notna()].sum()
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return float(numerator / denominator) if denominator else math.nan

@@ -1,0 +1,188 @@
+"""The ledger accounts for every cent, whatever the orders."""
+
+import pickle
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scripted_forecast import ScriptedForecast
+
+from hissbt.errors import StrategyError
+from hissbt.reports.ledger import Ledger
+from hissbt.trading.guards import DrawdownGuard
+
+COMMISSION = 0.00055
+
+
+class Scripted(bt.Strategy):
+    """Places the market orders of ``orders``: (bar, data, size), sizes signed."""
+
+    params = (("orders", ()), ("rows", None), ("reason", None))
+
+    def __init__(self):
+        self.guard = DrawdownGuard(0.5)
+        if self.p.rows is not None:
+            self.unrelated = bt.indicators.SMA(self.data, period=2)
+            self.forecast = ScriptedForecast(self.data, rows=self.p.rows)
+
+    def prenext(self):
+        self.next()
+
+    def next(self):
+        for bar, data, size in self.p.orders:
+            if bar == len(self) and size:
+                info = {"reason": self.p.reason} if self.p.reason else {}
+                (self.buy if size > 0 else self.sell)(data=self.datas[data], size=abs(size), **info)
+
+
+def feed(closes, start="2024-01-01 01:00", freq="h", name="A"):
+    """Bars that open at the close before, stamped at their close."""
+    closes = np.asarray(closes, dtype=float)
+    opens = np.r_[closes[:1], closes[:-1]]
+    frame = pd.DataFrame({"open": opens, "high": np.maximum(opens, closes), "low": np.minimum(opens, closes)})
+    frame["close"], frame["volume"] = closes, 1.0
+    frame.index = pd.date_range(start, periods=len(closes), freq=freq)
+    return bt.feeds.PandasData(dataname=frame, name=name)
+
+
+def run(*feeds, cash=1e6, cerebro=None, commission=None, ledger=None, **params):
+    cerebro = bt.Cerebro(stdstats=False, **(cerebro or {}))
+    for each in feeds:
+        cerebro.adddata(each)
+    cerebro.addstrategy(Scripted, **params)
+    cerebro.addanalyzer(Ledger, _name="ledger", **(ledger or {}))
+    cerebro.broker.setcash(cash)
+    cerebro.broker.setcommission(**(commission or {"commission": COMMISSION}))
+    return cerebro.run()[0]
+
+
+def ledger_of(*args, **kwargs):
+    return run(*args, **kwargs).analyzers.ledger
+
+
+prices = st.lists(st.floats(50, 200), min_size=3, max_size=25)
+amounts = st.sampled_from([0.1, 0.2, 0.3, -0.1, -0.2, -0.3, 7.0, -7.0, 1 / 3, -1 / 3])
+modes = st.sampled_from([{}, {"runonce": False, "preload": False}, {"exactbars": 1}])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(prices, prices),
+    st.lists(st.tuples(st.integers(1, 25), st.integers(0, 1), amounts), max_size=25),
+    modes,
+    st.sampled_from([{"commission": COMMISSION}, {"commission": 2.0, "margin": 1000.0, "mult": 5.0}]),
+)
+def test_the_end_value_is_the_start_plus_gross_profits_minus_fees(closes, orders, mode, commission):
+    if "exactbars" in mode:  # Backtrader itself cannot read an ended feed there
+        closes = zip(*zip(*closes, strict=False), strict=True)
+    strategy = run(*(feed(list(each)) for each in closes), orders=orders, cerebro=mode, commission=commission)
+    ledger = strategy.analyzers.ledger
+    end = ledger.frame["value"].iloc[-1]
+    assert end == strategy.broker.getvalue()
+    assert end == pytest.approx(1e6 + ledger.trades["pnl_gross"].sum() - ledger.trades["fees"].sum(), rel=1e-9)
+    assert end == pytest.approx(1e6 + ledger.trades["pnl_net"].sum(), rel=1e-9)
+    assert ledger.frame["fees"].sum() == pytest.approx(ledger.trades["fees"].sum(), rel=1e-9, abs=1e-9)
+    assert ledger.orders["commission"].sum() == pytest.approx(ledger.frame["fees"].sum(), rel=1e-9, abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(prices, st.lists(st.tuples(st.integers(1, 25), st.just(0), amounts), max_size=25))
+def test_every_trade_runs_from_flat_to_flat(closes, orders):
+    ledger = ledger_of(feed(closes), orders=orders)
+    trades, frame = ledger.trades, ledger.frame
+    sign = trades["side"].map({"long": 1.0, "short": -1.0}).astype(float)
+    by_price = sign * trades["size"] * (trades["exit_price"] - trades["entry_price"])
+    assert by_price.to_numpy() == pytest.approx(trades["pnl_gross"].to_numpy(), rel=1e-6, abs=1e-6)
+    assert trades["exit_time"].isna().sum() == int(abs(frame["position"].iloc[-1]) > 1e-9)
+    assert (trades["exit_time"].iloc[:-1] <= trades["entry_time"].iloc[1:].to_numpy()).all()
+    assert set(trades["exit_reason"]) <= {"market", "open"}
+
+
+def test_a_hand_computed_run_agrees():
+    ledger = ledger_of(feed([100, 110, 120, 90, 80]), orders=[(1, 0, 10), (3, 0, -15)], reason="because")
+    frame, (first, second) = ledger.frame, ledger.trades.to_dict("records")
+    assert frame["position"].tolist() == [0, 10, 10, -5, -5]
+    assert frame["price"].tolist() == [100, 110, 120, 90, 80]
+    fees = [0, 1000 * COMMISSION, 0, 1800 * COMMISSION, 0]
+    assert frame["fees"].tolist() == pytest.approx(fees)
+    profits = np.cumsum([0, 10 * 10, 10 * 10, -5 * -30, -5 * -10])
+    assert frame["value"].tolist() == pytest.approx((1e6 + profits - np.cumsum(fees)).tolist())
+    assert (first["side"], first["size"], first["entry_price"], first["exit_price"]) == ("long", 10, 100, 120)
+    assert first["pnl_gross"] == pytest.approx(200)
+    assert first["fees"] == pytest.approx((1000 + 1200) * COMMISSION)
+    assert first["pnl_net"] == pytest.approx(first["pnl_gross"] - first["fees"])
+    assert first["entry_time"] == pd.Timestamp("2024-01-01 02:00", tz="UTC")
+    assert first["exit_time"] == second["entry_time"] == pd.Timestamp("2024-01-01 04:00", tz="UTC")
+    assert first["exit_reason"] == "because"
+    assert (second["side"], second["size"], second["entry_price"], second["exit_price"]) == ("short", 5, 120, 80)
+    assert second["exit_time"] is pd.NaT
+    assert second["exit_reason"] == "open"
+
+
+def test_float_dust_ends_a_trade():
+    ledger = ledger_of(feed([100] * 6), orders=[(1, 0, 0.1), (2, 0, 0.2), (3, 0, -0.3), (4, 0, 1.0)])
+    assert ledger.frame["position"].iloc[3] not in (0, 0.3)  # Backtrader itself is left with dust
+    assert ledger.trades["size"].tolist() == pytest.approx([0.3, 1.0])
+
+
+def test_orders_are_listed_with_their_fate():
+    ledger = ledger_of(feed([100, 110, 120]), orders=[(1, 0, 10), (1, 0, 1e9), (2, 0, 1)])
+    table = ledger.orders
+    assert table["status"].tolist() == ["completed", "margin", "completed"]
+    assert table["size"].tolist() == [10, 1e9, 1]
+    assert table["created_time"].tolist()[0] == pd.Timestamp("2024-01-01 01:00", tz="UTC")
+    assert table["executed_time"].tolist()[0] == pd.Timestamp("2024-01-01 02:00", tz="UTC")
+    assert table["executed_price"].tolist()[0] == 100
+    assert table["executed_price"].isna().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("cerebro", [{}, {"runonce": False, "preload": False}, {"exactbars": 1}])
+def test_the_forecast_is_found_and_recorded_once_the_strategy_is_warm(cerebro):
+    rows = [(0.1 * i, 0.5, 1.0 + i) for i in range(4)]
+    frame = ledger_of(feed([100, 101, 102, 103]), rows=rows, cerebro=cerebro).frame
+    assert frame.columns.tolist()[9:] == ["expected_return", "prob_up", "volatility"]
+    assert frame["volatility"].tolist() == pytest.approx([np.nan, 2, 3, 4], nan_ok=True)
+
+
+def test_the_lines_of_a_named_indicator_are_recorded_instead():
+    rows = [(0.0, 0.5, 1.0)] * 4
+    frame = ledger_of(feed([1, 3, 5, 7]), rows=rows, ledger={"forecast": "unrelated"}).frame
+    assert frame["sma"].tolist() == pytest.approx([np.nan, 2, 4, 6], nan_ok=True)
+    with pytest.raises(StrategyError, match=r"self\.nothing in Scripted"):
+        ledger_of(feed([1, 3]), ledger={"forecast": "nothing"})
+
+
+def test_bars_before_since_are_left_out_and_give_the_starting_point():
+    orders = [(1, 0, 10)]
+    frame = ledger_of(feed([100, 110, 120, 130]), orders=orders, ledger={"since": "2024-01-01 02:00"}).frame
+    assert frame["close_time"].tolist()[0] == pd.Timestamp("2024-01-01 03:00", tz="UTC")
+    assert frame["fees"].sum() == 0
+    assert frame.attrs == {"start_value": pytest.approx(1e6 + 100 - 1000 * COMMISSION), "start_price": 110}
+    assert ledger_of(feed([100, 110])).frame.attrs == {"start_value": 1e6, "start_price": 100}
+
+
+def test_the_guard_is_recorded():
+    frame = ledger_of(feed([100, 110])).frame
+    assert frame["guard"].tolist() == [False, False]
+
+
+def test_a_second_slower_feed_adds_no_rows():
+    slow = feed([50, 60, 70], start="2024-01-01 02:30", freq="90min", name="B")
+    ledger = ledger_of(feed([100, 101, 102, 103, 104, 105]), slow, orders=[(4, 1, 4)])
+    times = pd.date_range("2024-01-01 01:00", periods=6, freq="h", tz="UTC")
+    assert ledger.frame["close_time"].tolist() == times.tolist()
+    assert ledger.trades["symbol"].tolist() == ["B"]
+    assert ledger.frame["fees"].sum() == pytest.approx(ledger.trades["fees"].sum())
+
+
+def test_it_travels_from_other_processes():
+    cerebro = bt.Cerebro(stdstats=False, maxcpus=2)
+    cerebro.adddata(feed([100, 110, 120]))
+    cerebro.optstrategy(Scripted, orders=[[(1, 0, 1)], [(1, 0, 2)]], rows=[[(0.0, 0.5, 1.0)] * 3])
+    cerebro.addanalyzer(Ledger, _name="ledger")
+    frames = [runs[0].analyzers.ledger.frame for runs in cerebro.run()]
+    assert [frame["position"].iloc[-1] for frame in frames] == [1, 2]
+    assert pickle.loads(pickle.dumps(frames[0])).attrs == frames[0].attrs
