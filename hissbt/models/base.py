@@ -85,6 +85,10 @@ class Heads(nn.Module):
         super().__init__()
         self.readout = nn.Linear(d_model, len(OUTPUTS))
         self.skip = nn.Linear(n_features, len(OUTPUTS), bias=False)
+        # Start near a forecast of the mean: returns are nearly noise, and a random read-out adds to it.
+        nn.init.zeros_(self.skip.weight)
+        with torch.no_grad():
+            self.readout.weight.mul_(0.1)
 
     def forward(self, hidden: Tensor, x: Tensor) -> dict[str, Tensor]:
         """Map hidden [..,d_model] and raw inputs x [..,F] to outputs [..,1] by name."""

@@ -1,1 +1,5 @@
-"""From bars to a bundle."""
+"""Training: from bars to a bundle."""
+
+from hissbt.training.fit import train
+
+__all__ = ["train"]

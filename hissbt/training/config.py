@@ -1,0 +1,66 @@
+"""Everything that can be set about a training run, with its default and the reason for it."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hissbt.errors import ConfigError
+
+
+class TrainingConfig(BaseModel):
+    """Settings of one training run. Counts are in bars unless the name says otherwise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    horizon: int = Field(1, ge=1)  # bars that a forecast looks ahead
+    features: tuple[str, ...] | None = None  # None: the defaults of the timeframe
+    network: dict[str, Any] = Field(default_factory=dict)  # fields of the network's own config
+
+    window: int = Field(256, ge=2)  # bars of one training sequence
+    burn_in: int = Field(64, ge=0)  # first bars of a window that warm the state and carry no loss
+    batch_size: int = Field(16, ge=1)
+    validation_fraction: float = Field(0.15, gt=0, lt=1)  # last part of the training span, for early stopping
+
+    epoch_steps: int = Field(20, ge=1)  # batches between two looks at the validation loss
+    max_epochs: int = Field(20, ge=1)
+    patience: int = Field(6, ge=1)  # epochs without a better validation loss before the run stops
+    lr: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    gradient_clip: float = Field(1.0, gt=0)
+    loss_weights: tuple[float, float, float] | Literal["learned"] = (
+        1.0,
+        1.0,
+        1.0,
+    )  # return, direction, volatility
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _burn_in_fits(self):
+        if self.burn_in >= self.window:
+            raise ValueError(f"burn_in {self.burn_in} must be shorter than window {self.window}")
+        return self
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> "TrainingConfig":
+        """Build from plain values; raises ConfigError naming the first setting that is wrong."""
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or "settings"
+            message = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(
+                f"training setting {name}: {message}; known are {', '.join(cls.model_fields)}"
+            ) from error
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """Read settings from a TOML file; raises ConfigError if it is missing or not TOML."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the config file {path} is not valid TOML: {error}") from error

@@ -1,0 +1,75 @@
+"""From bars to the tensors of a training run: features, normalizer and standardized targets, all causal."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from hissbt.bars import Bars
+from hissbt.features import FeatureSet, Normalizer, default_features
+from hissbt.targets import TargetScale, direction, forward_return, overlap_bars, realized_volatility
+from hissbt.training.config import TrainingConfig
+from hissbt.training.splits import Split, split_in_time
+from hissbt.training.windows import RandomStarts, Windows
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A training span, ready for the network.
+
+    ``x`` is [T,F] normalized features, ``targets`` holds [T,1] standardized labels; both are float32. The
+    normalizer and the target scale were fitted on the bars of ``split.train`` only.
+    """
+
+    features: FeatureSet
+    normalizer: Normalizer
+    scale: TargetScale
+    split: Split
+    x: torch.Tensor
+    targets: dict[str, torch.Tensor]
+    forward_returns: np.ndarray  # [T] raw labels, for scores
+
+    def loaders(self, config: TrainingConfig) -> tuple[DataLoader, DataLoader]:
+        """Return the loader of random training windows, and that of the validation span as one long window."""
+        windows = self._windows(0, len(self.split.train), config.window, config.burn_in)
+        starts = RandomStarts(len(windows), config.epoch_steps * config.batch_size, config.seed)
+        first, stop = self.split.validation.start, self.split.validation.stop
+        # The bars before the validation span only warm the state.
+        context = min(first, config.window)
+        validation = self._windows(first - context, stop, stop - first + context, context)
+        return DataLoader(windows, batch_size=config.batch_size, sampler=starts), DataLoader(validation)
+
+    def _windows(self, start: int, stop: int, window: int, burn_in: int) -> Windows:
+        targets = {name: target[start:stop] for name, target in self.targets.items()}
+        return Windows(self.x[start:stop], targets, window, burn_in)
+
+
+def prepare(bars: Bars, config: TrainingConfig) -> TrainingData:
+    """Turn the bars of a training span into training data.
+
+    Raises FeatureError for unknown features, BarsError for too few bars or a column that they lack.
+    """
+    names = config.features or default_features(bars.timeframe)
+    features = FeatureSet(names)
+    overlap = overlap_bars(config.horizon)
+    split = split_in_time(len(bars), config.validation_fraction, overlap, config.window)
+
+    matrix = features.scan(bars.arrays(features.columns))  # [T,F]
+    seen = slice(min(features.warmup, len(split.train) // 2), len(split.train))
+    normalizer = Normalizer.fit(matrix[seen])
+
+    close = bars.frame["close"].to_numpy()
+    returns = forward_return(close, config.horizon)
+    volatility = realized_volatility(close, config.horizon)
+    scale = TargetScale.fit(returns[seen], volatility[seen])
+    targets = scale.standardize(returns, direction(close, config.horizon), volatility)
+    return TrainingData(
+        features,
+        normalizer,
+        scale,
+        split,
+        torch.from_numpy(normalizer(matrix).astype(np.float32)),
+        {name: torch.from_numpy(np.nan_to_num(y).astype(np.float32))[:, None] for name, y in targets.items()},
+        returns,
+    )
