@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from hissbt.reports.quiet import quiet_quantstats
 from hissbt.reports.returns import daily_returns
 from hissbt.targets import forward_return
 from hissbt.trading.sizing import FLAT
@@ -97,13 +98,11 @@ def _classification(said: np.ndarray, was: np.ndarray) -> dict:
 
 
 def _risk(returns: pd.Series, periods_per_year: int) -> dict:
-    from quantstats import stats  # takes seconds to import
-
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with quiet_quantstats() as quantstats, np.errstate(divide="ignore", invalid="ignore"):
         return {
-            "sharpe": stats.sharpe(returns, periods=periods_per_year),
-            "sortino": stats.sortino(returns, periods=periods_per_year),
-            "max_drawdown": stats.max_drawdown(returns),
+            "sharpe": float(quantstats.stats.sharpe(returns, periods=periods_per_year)),
+            "sortino": float(quantstats.stats.sortino(returns, periods=periods_per_year)),
+            "max_drawdown": float(quantstats.stats.max_drawdown(returns)),
         }
 
 
