@@ -1,0 +1,5 @@
+"""``python -m hissbt`` is the ``hissbt`` command."""
+
+from hissbt.cli import main
+
+main()
