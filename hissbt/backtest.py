@@ -1,0 +1,219 @@
+"""The one function behind every backtest: bars and a strategy in, a run folder out."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+
+from hissbt.bars import Bars, Time, parse_time
+from hissbt.bundle import ModelBundle
+from hissbt.errors import BarsError, ConfigError, StrategyError
+from hissbt.feeds.bulk import BarsFeed
+from hissbt.market import Market
+from hissbt.reports.ledger import Ledger
+from hissbt.reports.metrics import buy_and_hold, forecast_metrics, trading_metrics
+from hissbt.reports.run_folder import provenance, write_run_folder
+from hissbt.reports.tearsheet import tearsheet
+from hissbt.timeframe import format_timeframe
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished backtest."""
+
+    folder: Path
+    """Where its files are."""
+    metrics: dict
+    """What metrics.json holds: in_sample, trading, buy_and_hold, forecast; undefined numbers are NaN."""
+    ledger: pd.DataFrame
+    """One row a bar, see ``hissbt.reports.ledger.Ledger``."""
+    trades: pd.DataFrame
+    """One row a trade."""
+    strategy: bt.Strategy
+    """The strategy as it was at the end."""
+
+
+def run_backtest(
+    bars: Bars,
+    strategy: type[bt.Strategy],
+    *,
+    model: str | Path | ModelBundle | None = None,
+    params: dict | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
+    cash: float = 100_000.0,
+    commission: float | None = None,
+    out: str | Path = "runs",
+    seed: int = 0,
+    name: str | None = None,
+) -> Run:
+    """Run ``strategy`` over the bars that open at or after ``since`` and close at or before ``until``.
+
+    ``model`` becomes the strategy's param ``model``, and its warm-up bars before ``since`` are fed too: the first
+    decision is made at the close of the bar before ``since`` and filled at the open of the first bar inside.
+    Without ``since`` the run begins at the earliest bar for which that is possible. ``commission`` is a fraction
+    of the notional of every fill, by default the market's taker fee. Python's and numpy's global random numbers
+    are seeded with ``seed``. ``name`` is what the run folder calls the strategy.
+
+    Everything is written to a new folder in ``out``. The metrics say ``in_sample: true`` if the run begins before
+    the model's training span ends.
+
+    Raises BarsError for too few bars, or bars that the model was not made for; StrategyError for params that the
+    strategy does not have; ConfigError for cash or a commission that make no sense; BundleError for the model.
+    """
+    commission = bars.market.taker if commission is None else commission
+    _check_account(cash, commission)
+    params = dict(params or {})
+    bundle = _load_bundle(params.pop("model", None) if model is None else model)
+    params |= _given_params(strategy, bundle, bars, params)
+    fed, first_open = _span(bars, since, until, bundle.warmup if bundle else 0)
+    random.seed(seed)
+    np.random.seed(seed)
+    finished = _run(fed, strategy, params, first_open, cash, commission)
+    ledger = finished.analyzers.ledger
+    in_sample = bundle is not None and first_open < parse_time(bundle.training_span["end"])
+    metrics = _metrics(ledger, bars.market, bundle, commission, in_sample)
+    folder = write_run_folder(
+        out,
+        name or strategy.__name__,
+        bars.market.symbol,
+        run=_record(finished, bars, bundle, ledger.frame, cash, commission, seed),
+        metrics=metrics,
+        ledger=ledger.frame,
+        trades=ledger.trades,
+        orders=ledger.orders,
+        page=lambda path: tearsheet(finished, path, benchmark=fed, notes=_notes(metrics, bundle, commission)),
+    )
+    return Run(folder, metrics, ledger.frame, ledger.trades, finished)
+
+
+def _run(bars, strategy, params, first_open, cash, commission) -> bt.Strategy:
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(BarsFeed(bars))
+    cerebro.addstrategy(strategy, **params)
+    cerebro.addanalyzer(Ledger, _name="ledger", since=first_open)
+    cerebro.broker.setcash(cash)
+    cerebro.broker.setcommission(commission=commission)
+    return cerebro.run()[0]
+
+
+# --- what goes in
+
+
+def _check_account(cash: float, commission: float) -> None:
+    if not 0 < cash < math.inf:
+        raise ConfigError(f"cash is {cash}: write an amount above 0")
+    if not 0 <= commission < 1:
+        raise ConfigError(f"commission is {commission}: write a fraction of notional, such as 0.00055 for 5.5 bp")
+
+
+def _load_bundle(model: str | Path | ModelBundle | None) -> ModelBundle | None:
+    return ModelBundle.load(model) if isinstance(model, str | Path) else model
+
+
+def _given_params(strategy: type[bt.Strategy], bundle: ModelBundle | None, bars: Bars, params: dict) -> dict:
+    """Check the user's params, and return those that follow from the model and the market."""
+    known = strategy.params._getkeys()
+    unknown = [key for key in params if key not in known]
+    if unknown:
+        raise StrategyError(
+            f"{strategy.__name__} has no parameter {unknown[0]!r}: it has {', '.join(known) or 'none'}"
+        )
+    given = {}
+    if bundle is not None:
+        if "model" not in known:
+            raise StrategyError(f"{strategy.__name__} uses no model: leave it out")
+        if bundle.timeframe != format_timeframe(bars.timeframe):
+            raise BarsError(
+                f"wrong timeframe: the model was trained on bars of {bundle.timeframe}, these are of "
+                f"{format_timeframe(bars.timeframe)}: load or resample to {bundle.timeframe}"
+            )
+        given["model"] = bundle
+    if "quantity_step" in known and "quantity_step" not in params:
+        given["quantity_step"] = bars.market.quantity_step
+    return given
+
+
+def _span(bars: Bars, since: Time | None, until: Time | None, warmup: int) -> tuple[Bars, pd.Timestamp]:
+    """Return the bars to feed, ``warmup`` of them before the first one that counts, and that one's open."""
+    opens = bars.open_times
+    if len(bars) <= warmup:
+        raise BarsError(
+            f"too few bars: the model needs {warmup} before the first one traded, and there are {len(bars)}"
+        )
+    start = warmup if since is None else int(opens.searchsorted(parse_time(since)))
+    if start < warmup:
+        raise BarsError(
+            f"too few bars before {since}: the model needs {warmup} and there are {start}, so begin at "
+            f"{opens[warmup]:%Y-%m-%d %H:%M} or later, or load earlier bars"
+        )
+    inside = bars.between(opens[start] if since is None else since, until)
+    return bars[start - warmup : start + len(inside)], inside.open_times[0]
+
+
+# --- what comes out
+
+
+def _metrics(
+    ledger: Ledger, market: Market, bundle: ModelBundle | None, commission: float, in_sample: bool
+) -> dict:
+    days = market.periods_per_year
+    return {
+        "in_sample": in_sample,
+        "trading": trading_metrics(ledger.frame, ledger.trades, days),
+        "buy_and_hold": trading_metrics(*buy_and_hold(ledger.frame, commission), days),
+        "forecast": bundle and forecast_metrics(ledger.frame, bundle.horizon),
+    }
+
+
+def _notes(metrics: dict, bundle: ModelBundle | None, commission: float) -> dict[str, str]:
+    notes = {"Commission": f"{commission * 1e4:g} bp", "Trades": str(metrics["trading"]["trades"])}
+    if metrics["in_sample"]:
+        notes["IN SAMPLE"] = f"the model was trained on bars up to {bundle.training_span['end']}"
+    return notes
+
+
+def _record(finished, bars, bundle, ledger, cash, commission, seed) -> dict:
+    """Return what run.json holds: everything needed to repeat the run."""
+    strategy = type(finished)
+    closes = ledger["close_time"]
+    return {
+        "strategy": f"{strategy.__module__}:{strategy.__qualname__}",
+        "params": {key: _plain(value) for key, value in finished.p._getkwargs().items()},
+        "seed": seed,
+        "cash": cash,
+        "costs": {"commission": commission},
+        "span": {
+            "first_open": (closes.iloc[0] - bars.timeframe).isoformat(),
+            "last_close": closes.iloc[-1].isoformat(),
+            "bars": len(ledger),
+        },
+        "source": {
+            "symbol": bars.market.symbol,
+            "timeframe": format_timeframe(bars.timeframe),
+            "first_open": bars.open_times[0].isoformat(),
+            "last_close": bars.frame.index[-1].isoformat(),
+            "bars": len(bars),
+            "sha256": bars.sha256,
+        },
+        "bundle": None if bundle is None else _describe(bundle),
+        **provenance(),
+    }
+
+
+def _describe(bundle: ModelBundle) -> dict:
+    names = ("sha256", "kind", "symbol", "timeframe", "horizon", "training_span", "data_sha256", "seed")
+    return {name: getattr(bundle, name) for name in names}
+
+
+def _plain(value: object) -> object:
+    """Return a param as JSON can hold it."""
+    if isinstance(value, ModelBundle):
+        return {"sha256": value.sha256}
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)

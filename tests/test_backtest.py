@@ -1,0 +1,194 @@
+"""The one function behind every backtest."""
+
+import json
+from dataclasses import replace
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+import pytest
+from bundles import random_bundle
+
+from hissbt.backtest import run_backtest
+from hissbt.errors import BarsError, ConfigError, StrategyError
+from hissbt.strategies.buy_and_hold import BuyAndHold
+from hissbt.strategies.hiss import HiSSStrategy
+
+EAGER = {"prob_long": 0.5, "prob_short": 0.5}
+WARMUP = 20
+
+
+@pytest.fixture(scope="module")
+def bars(hourly_bars):
+    return hourly_bars[:190]
+
+
+@pytest.fixture(scope="module")
+def bundle(bars):
+    return random_bundle(bars[:100], warmup=WARMUP)
+
+
+@pytest.fixture(scope="module")
+def run(bars, bundle, tmp_path_factory):
+    """A run with trades over less than five days, so without QuantStats' slow charts."""
+    out = tmp_path_factory.mktemp("runs")
+    return run_backtest(bars, HiSSStrategy, model=bundle, params=EAGER, since=bars.open_times[110], out=out)
+
+
+class Watcher(bt.Strategy):
+    """Notes the closes at which it decides; buys one unit at the first."""
+
+    params = (("model", None),)
+
+    def __init__(self):
+        from hissbt.indicators import Forecast
+
+        self.decided = []
+        if self.p.model is not None:
+            self.forecast = Forecast(self.data, model=self.p.model)
+
+    def next(self):
+        self.decided.append(self.data.datetime.datetime(0))
+        if len(self.decided) == 1:
+            self.buy(size=1)
+
+
+def test_the_first_decision_falls_on_the_close_at_since(bars, bundle, tmp_path):
+    since = pd.Timestamp("2024-01-03 12:00", tz="UTC")
+    run = run_backtest(bars, Watcher, model=bundle, since=since, until="2024-01-04", out=tmp_path)
+    assert run.strategy.decided[0] == since.tz_localize(None)
+    assert len(run.strategy) == WARMUP + 12
+    assert run.ledger["close_time"].tolist() == pd.date_range(since, freq="h", periods=13)[1:].tolist()
+    assert run.trades["entry_time"].iloc[0] == since + bars.timeframe
+    assert run.trades["entry_price"].iloc[0] == bars.frame["open"][since + bars.timeframe]
+    assert run.ledger["expected_return"].notna().all()
+    assert run.ledger.attrs["start_price"] == bars.frame["close"][since]
+
+
+def test_without_since_it_starts_as_early_as_the_model_allows(bars, bundle, tmp_path):
+    run = run_backtest(bars[:50], Watcher, model=bundle, out=tmp_path)
+    assert run.ledger["close_time"].iloc[0] == bars.frame.index[WARMUP]
+    assert len(run_backtest(bars[:50], Watcher, out=tmp_path).ledger) == 50
+
+
+def test_the_forecasts_do_not_depend_on_bars_outside_the_run(bars, bundle, run, tmp_path):
+    shorter = run_backtest(
+        bars[60:150], HiSSStrategy, model=bundle, params=EAGER, since=bars.open_times[110], out=tmp_path
+    )
+    pd.testing.assert_frame_equal(shorter.ledger, run.ledger.iloc[: len(shorter.ledger)], check_exact=True)
+
+
+def test_the_same_inputs_give_the_same_bytes(bars, bundle, run, tmp_path):
+    bundle.save(tmp_path / "bundle")
+    again = run_backtest(
+        bars,
+        HiSSStrategy,
+        model=str(tmp_path / "bundle"),
+        params=EAGER,
+        since=bars.open_times[110],
+        out=run.folder.parent,
+    )
+    assert again.folder != run.folder
+    assert len(run.trades) > 3
+    for name in ("ledger.parquet", "trades.csv", "orders.csv", "metrics.json"):
+        assert (again.folder / name).read_bytes() == (run.folder / name).read_bytes()
+
+
+def test_the_account_adds_up(run):
+    assert run.ledger["value"].iloc[-1] == pytest.approx(100_000 + run.trades["pnl_net"].sum(), rel=1e-9)
+    assert run.trades["fees"].sum() > 0
+
+
+def test_the_folder_tells_what_was_run(bars, bundle, run):
+    record = json.loads((run.folder / "run.json").read_text())
+    assert record["source"]["sha256"] == bars.sha256
+    assert record["source"]["first_open"] == "2024-01-01T00:00:00+00:00"
+    assert record["bundle"]["sha256"] == bundle.sha256
+    assert record["params"]["prob_long"] == 0.5
+    assert record["costs"] == {"commission": bars.market.taker}
+    assert record["span"]["bars"] == len(run.ledger)
+    assert record["versions"]["hissbt"]
+    assert run.folder.name.endswith("-HiSSStrategy-SP500")
+
+
+def test_the_metrics_judge_trading_and_forecast_beside_their_baselines(run):
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert metrics["in_sample"] is False
+    assert metrics["trading"]["trades"] == len(run.trades)
+    assert metrics["buy_and_hold"]["trades"] == 1
+    assert metrics["forecast"]["n"] == len(run.ledger) - 1
+    assert {"accuracy", "f1", "mse", "mae", "majority_class"} <= metrics["forecast"].keys()
+
+
+def test_a_run_on_training_bars_is_marked(bars, bundle, tmp_path):
+    run = run_backtest(
+        bars, HiSSStrategy, model=bundle, since=bars.open_times[99], until="2024-01-06", out=tmp_path
+    )
+    assert run.metrics["in_sample"] is True
+    assert "IN SAMPLE" in (run.folder / "tearsheet.html").read_text()
+    later = run_backtest(
+        bars, HiSSStrategy, model=bundle, since=bars.open_times[100], until="2024-01-06", out=tmp_path
+    )
+    assert later.metrics["in_sample"] is False
+
+
+def test_costs_and_steps_come_from_the_market(bars, bundle, tmp_path):
+    market = replace(bars.market, taker=0.01, quantity_step=5.0)
+    stepped = type(bars)(bars.frame, market, bars.timeframe)
+    run = run_backtest(stepped[:80], HiSSStrategy, model=bundle, params=EAGER, out=tmp_path, cash=1e6)
+    assert len(run.trades)
+    assert (run.trades["size"] % 5 == 0).all()
+    notional = run.trades["size"] * (run.trades["entry_price"] + run.trades["exit_price"])
+    closed = run.trades["exit_time"].notna()
+    assert run.trades["fees"][closed].to_numpy() == pytest.approx((0.01 * notional)[closed].to_numpy())
+    free = run_backtest(bars[:80], Watcher, commission=0.0, out=tmp_path)
+    assert free.metrics["trading"]["fees"] == 0
+
+
+def test_a_strategy_that_draws_random_numbers_is_repeatable(bars, tmp_path):
+    class Random(bt.Strategy):
+        def next(self):
+            self.buy(size=np.random.random())
+
+    first, second, other = (run_backtest(bars[:20], Random, seed=seed, out=tmp_path) for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(first.ledger, second.ledger)
+    assert not first.ledger.equals(other.ledger)
+
+
+def test_too_few_bars_name_the_number_needed(bars, bundle, tmp_path):
+    with pytest.raises(BarsError, match=r"needs 20 .* there are 15"):
+        run_backtest(bars[:15], HiSSStrategy, model=bundle, out=tmp_path)
+    with pytest.raises(BarsError, match="needs 20 and there are 5, so begin at 2024-01-01 20:00"):
+        run_backtest(bars, HiSSStrategy, model=bundle, since="2024-01-01 05:00", out=tmp_path)
+    with pytest.raises(BarsError, match="no bars between"):
+        run_backtest(bars, HiSSStrategy, model=bundle, since="2030-01-01", out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "arguments", "error", "message"),
+    [
+        (
+            HiSSStrategy,
+            {"params": {"treshold": 1}},
+            StrategyError,
+            "no parameter 'treshold': it has model, prob_long",
+        ),
+        (BuyAndHold, {"model": ...}, StrategyError, "BuyAndHold uses no model"),
+        (HiSSStrategy, {}, StrategyError, "has no model"),
+        (BuyAndHold, {"cash": 0}, ConfigError, "cash is 0"),
+        (BuyAndHold, {"commission": 5.5}, ConfigError, "commission is 5.5"),
+    ],
+)
+def test_bad_settings_are_refused_and_leave_nothing_behind(
+    bars, bundle, tmp_path, strategy, arguments, error, message
+):
+    if "model" in arguments:
+        arguments = arguments | {"model": bundle}
+    with pytest.raises(error, match=message):
+        run_backtest(bars, strategy, out=tmp_path / "runs", **arguments)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_of_another_timeframe_is_refused(bars, bundle, tmp_path):
+    with pytest.raises(BarsError, match="trained on bars of 1h, these are of 4h"):
+        run_backtest(bars.resample("4h"), HiSSStrategy, model=bundle, out=tmp_path)
