@@ -51,9 +51,13 @@ def demo(
 ) -> None:
     """Train a small HiSS on the embedded S&P 500 series, backtest it out of sample, write a tearsheet."""
     from hissbt.console import show_run
-    from hissbt.demo import run_demo
+    from hissbt.demo import RULES, TRAIN_UNTIL, run_demo
 
-    show_run(run_demo(out, progress=not as_json), as_json)
+    run = run_demo(out, progress=not as_json)
+    if not as_json:
+        rules = ", ".join(f"{name} {value}" for name, value in RULES.items())
+        print(f"HiSS trained on the S&P 500 before {TRAIN_UNTIL}, traded after it with {rules}")
+    show_run(run, as_json)
 
 
 @app.command()

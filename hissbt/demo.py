@@ -1,6 +1,5 @@
 """The whole road once, on data that comes with the installation: train, backtest out of sample, tearsheet."""
 
-import tempfile
 from pathlib import Path
 
 from hissbt.backtest import Run, run_backtest
@@ -24,8 +23,10 @@ RULES = {"prob_long": 0.55, "prob_short": 0.45, "scale": 0.25}
 
 
 def run_demo(out: str | Path = "runs", progress: bool = True) -> Run:
-    """Train a small HiSS on the S&P 500 from 1999 to 2012 and trade it from 2013 to 2018; return the run."""
+    """Train a small HiSS on the S&P 500 from 1999 to 2012 and trade it from 2013 to 2018; return the run.
+
+    The bundle stays in ``<out>/demo-bundle``, for the reader's own backtests.
+    """
     bars = load_bars("sp500")
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = train(bars, Path(folder) / "bundle", until=TRAIN_UNTIL, settings=SETTINGS, progress=progress)
+    bundle = train(bars, Path(out) / "demo-bundle", until=TRAIN_UNTIL, settings=SETTINGS, progress=progress)
     return run_backtest(bars, HiSSStrategy, model=bundle, params=RULES, since=TRAIN_UNTIL, out=out)
