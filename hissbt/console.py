@@ -1,0 +1,88 @@
+"""What the command prints: a short table and the path of the page, or one JSON object."""
+
+import math
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hissbt.atomic import to_json
+from hissbt.backtest import Run
+from hissbt.bundle import ModelBundle
+
+_RESULTS = {
+    "total_return": "{:+.2%}",
+    "sharpe": "{:.2f}",
+    "sortino": "{:.2f}",
+    "max_drawdown": "{:.2%}",
+    "win_rate": "{:.1%}",
+    "profit_factor": "{:.2f}",
+    "turnover": "{:.1f} a year",
+    "exposure": "{:.1%}",
+    "trades": "{:d}",
+    "fees": "{:,.2f}",
+}
+
+
+def show_run(run: Run, as_json: bool = False) -> None:
+    """Print the results of a backtest beside buy-and-hold, its forecasts beside the majority class."""
+    if as_json:
+        print(to_json({"folder": str(run.folder), **run.metrics}))
+        return
+    console = Console()
+    console.print(_results(run))
+    if run.metrics["forecast"]:
+        console.print(_forecast(run.metrics["forecast"]))
+    if run.metrics["in_sample"]:
+        console.print("IN SAMPLE: the model was trained on some of these bars, so these results prove nothing.")
+    if not run.metrics["trading"]["trades"]:
+        console.print("No trade was made: the page says why.")
+    # Plain print: a path must stay in one piece to be copied.
+    print(f"tearsheet: {run.folder / 'tearsheet.html'}")
+
+
+def show_bundle(bundle: ModelBundle, path: Path, as_json: bool = False) -> None:
+    """Print what was trained and how it did on the validation span."""
+    if as_json:
+        print(to_json({"folder": str(path), "sha256": bundle.sha256, **bundle.metrics}))
+        return
+    console = Console()
+    days = {name: stamp[:16].replace("T", " ") for name, stamp in bundle.training_span.items()}
+    console.print(
+        f"{bundle.kind} on {bundle.symbol} {bundle.timeframe}, horizon {bundle.horizon}, "
+        f"bars from {days['start']} to {days['end']} UTC, warm-up {bundle.warmup} bars"
+    )
+    console.print(_forecast(bundle.metrics["validation"]))
+    print(f"bundle: {path}")
+
+
+def _results(run: Run) -> Table:
+    closes = run.ledger["close_time"]
+    table = Table(title=f"{closes.iloc[0]:%Y-%m-%d} to {closes.iloc[-1]:%Y-%m-%d}, {len(closes):,} bars")
+    table.add_column("")
+    table.add_column("strategy", justify="right")
+    table.add_column("buy and hold", justify="right")
+    for name, form in _RESULTS.items():
+        values = (run.metrics[column][name] for column in ("trading", "buy_and_hold"))
+        table.add_row(name.replace("_", " "), *(_text(form, value) for value in values))
+    return table
+
+
+def _forecast(scores: dict) -> Table:
+    table = Table(title=f"forecasts, {scores['n']:,} bars")
+    table.add_column("")
+    table.add_column("model", justify="right")
+    table.add_column("baseline", justify="right")
+    for name, form, baseline in (
+        ("accuracy", "{:.2%}", "majority_class"),
+        ("f1", "{:.3f}", "majority_class"),
+        ("mse", "{:.3e}", "zero_forecast"),
+        ("mae", "{:.3e}", "zero_forecast"),
+    ):
+        values = _text(form, scores[name]), _text(form, scores[baseline][name])
+        table.add_row(f"{name}, beside {baseline.replace('_', ' ')}", *values)
+    return table
+
+
+def _text(form: str, value: float | None) -> str:
+    return "–" if value is None or not math.isfinite(value) else form.format(value)
