@@ -71,6 +71,8 @@ class Ledger(bt.Analyzer):
         self._lines = self._forecast_lines()
         self._guard = getattr(self.strategy, "guard", None)
         self._broker = self.strategy.broker
+        # The lines themselves: to go through the data for them takes longer than the rest of a row.
+        self._clock, self._price = self.strategy.data.lines.datetime, self.strategy.data.lines.close
         self._first = _date_number(self.p.since)
         self._rows = array("d")  # one row after the other, which is far cheaper than a list of rows
         self._width = 7 + len(self._lines)
@@ -97,7 +99,9 @@ class Ledger(bt.Analyzer):
             self._fees += fill.comm
             if data not in self._positions:
                 info = order.comminfo
-                self._positions[data] = _Position(data._name, 1.0 if info.stocklike else info.p.mult)
+                self._positions[data] = _Position(
+                    data._name, 1.0 if info.stocklike else info.p.mult, data.lines.close
+                )
             reason = order.info.get("reason", order.getordername().lower())
             self._positions[data].fill(fill.dt, fill.size, fill.price, fill.comm, reason)
 
@@ -107,17 +111,16 @@ class Ledger(bt.Analyzer):
         self.trades = _trades(self._positions.values())
         self.orders = _orders(self._seen_orders.values())
         self.rets = {"ledger": self.frame, "trades": self.trades, "orders": self.orders}
-        self._line_names = None
-        self._lines = self._guard = self._broker = self._seen_orders = self._positions = self._rows = None
+        self._clock = self._price = self._lines = self._guard = self._broker = None
+        self._rows = self._positions = self._seen_orders = None
 
     def _record(self, forecast: list[float]) -> None:
-        data, broker, rows = self.strategy.data, self._broker, self._rows
-        length = len(data)
+        broker, rows, length = self._broker, self._rows, len(self._clock)
         if not length:
             return
-        for traded, position in self._positions.items():
-            position.last_price = traded.close[0]  # cannot be read any more after the last bar with exactbars
-        stamp, price, value = data.datetime[0], data.close[0], broker.getvalue()
+        for traded in self._positions.values():
+            traded.mark()
+        stamp, price, value = self._clock[0], self._price[0], broker.getvalue()
         if not stamp > self._first:
             self._start, self._fees = (value, price), 0.0
             return
@@ -126,8 +129,8 @@ class Ledger(bt.Analyzer):
             fees += rows[-self._width + 5]
             del rows[-self._width :]
         tripped = self._guard is not None and self._guard.tripped
-        rows.extend((stamp, value, broker.getcash(), broker.getposition(data).size, price, fees, tripped))
-        rows.extend(forecast)
+        position = broker.getposition(self.strategy.data).size
+        rows.extend((stamp, value, broker.getcash(), position, price, fees, tripped, *forecast))
         self._length, self._fees = length, 0.0
 
     def _forecast_lines(self) -> list[bt.LineBuffer]:
@@ -189,6 +192,7 @@ class _Position:
 
     symbol: str
     multiplier: float
+    closes: bt.LineBuffer
     size: float = 0.0
     last_price: float = np.nan
     trade: _Trade | None = None
@@ -208,6 +212,11 @@ class _Position:
             commission -= commission * share
         if opening:
             self._open(dt, opening, price, commission)
+
+    def mark(self) -> None:
+        """Note the close, which cannot be read any more after the last bar when Backtrader saves memory."""
+        if self.trade is not None:
+            self.last_price = self.closes[0]
 
     def _open(self, dt, size, price, commission):
         if self.trade is None:
