@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from array import array
 from bisect import bisect_left, bisect_right
@@ -69,7 +68,7 @@ class BarsFeed(bt.feed.DataBase, metaclass=_MetaBarsFeed):
         frame = self.bars.frame
         values = {name: frame[name].to_numpy() for name in frame.columns}
         values["datetime"] = date_numbers(frame.index)
-        absent = np.full(len(frame), math.nan)
+        absent = np.full(len(frame), np.nan)
         # Arrays of Python floats, since a numpy scalar in a line would change what a strategy computes with.
         self._columns = tuple(
             (line, array("d", values.get(name, absent).tobytes()))
@@ -117,25 +116,10 @@ class BarsFeed(bt.feed.DataBase, metaclass=_MetaBarsFeed):
 
 
 def date_numbers(closes: pd.DatetimeIndex) -> np.ndarray:
-    """Return float64 [T]: ``bt.date2num`` of every time, to the last bit."""
-    days, times = np.divmod(closes.asi8, _DAY_NS)  # [T], [T] ns since midnight
-    distinct, which = np.unique(times, return_inverse=True)
-    high, low = np.array([_day_fraction(int(time)) for time in distinct]).T
-    # date2num rounds the exact sum once. A rounded sum plus its own rounding error gives the same number.
-    base = (days + _UNIX_EPOCH).astype(np.float64)  # [T]
-    rounded = base + high[which]
-    error = high[which] - (rounded - base)
-    return rounded + (error + low[which])
-
-
-def _day_fraction(time_ns: int) -> tuple[float, float]:
-    """Return the time of day in days, as ``bt.date2num`` adds it up: the nearest float, and what it lacks."""
-    seconds, nanoseconds = divmod(time_ns, 10**9)
-    minutes, second = divmod(seconds, 60)
-    hour, minute = divmod(minutes, 60)
-    parts = (hour / 24.0, minute / 1440.0, second / 86400.0, nanoseconds // 1000 / 86400e6)
-    nearest = math.fsum(parts)
-    return nearest, math.fsum((*parts, -nearest))
+    """Return float64 [T]: ``bt.date2num`` of every time, to the last bit for times of whole seconds."""
+    # The day is added last, as date2num does in effect: a sum in another order may be rounded to a neighbor.
+    days, since_midnight_ns = np.divmod(closes.asi8, _DAY_NS)  # [T], [T]
+    return days + _UNIX_EPOCH + since_midnight_ns / _DAY_NS
 
 
 def _backtrader_timeframe(length: pd.Timedelta) -> tuple[int, int]:

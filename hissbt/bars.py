@@ -43,7 +43,7 @@ class Bars:
     bar is inside when ``open >= since`` and ``close <= until``.
     """
 
-    def __init__(self, frame: pd.DataFrame, market: Market, timeframe: pd.Timedelta):
+    def __init__(self, frame: pd.DataFrame, market: Market, timeframe: str | pd.Timedelta):
         """Check and keep a copy of ``frame``, whose index already holds the close times.
 
         The columns are open, high, low, close, volume and any further numeric ones. A time without zone is UTC.
@@ -52,7 +52,7 @@ class Bars:
         unsorted, repeated or out of step with the timeframe.
         """
         self._market = market
-        self._timeframe = pd.Timedelta(timeframe)
+        self._timeframe = _length(timeframe)
         self._frame = _canonical(_named_plainly(frame))
         _check_values(self._frame)
         _check_steps(self._frame.index, self._timeframe, market)
