@@ -18,6 +18,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
+    os.chmod(name, 0o644)  # mkstemp keeps files from everybody else
     temporary = Path(name)
     try:
         yield temporary

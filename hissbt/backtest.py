@@ -57,7 +57,8 @@ def run_backtest(
 
     ``model`` becomes the strategy's param ``model``, and its warm-up bars before ``since`` are fed too: the first
     decision is made at the close of the bar before ``since`` and filled at the open of the first bar inside.
-    Without ``since`` the run begins at the earliest bar for which that is possible. ``commission`` is a fraction
+    Without ``since`` the run begins where the model's training span ends, or, where it does not end inside these
+    bars, at the earliest bar for which there is a warm-up. ``commission`` is a fraction
     of the notional of every fill, by default the market's taker fee. Python's and numpy's global random numbers
     are seeded with ``seed``. ``name`` is what the run folder calls the strategy.
 
@@ -72,7 +73,7 @@ def run_backtest(
     params = dict(params or {})
     bundle = _load_bundle(params.pop("model", None) if model is None else model)
     params |= _given_params(strategy, bundle, bars, params)
-    fed, first_open = _span(bars, since, until, bundle.warmup if bundle else 0)
+    fed, first_open = _span(bars, since, until, bundle)
     random.seed(seed)
     np.random.seed(seed)
     finished = _run(fed, strategy, params, first_open, cash, commission)
@@ -140,14 +141,14 @@ def _given_params(strategy: type[bt.Strategy], bundle: ModelBundle | None, bars:
     return given
 
 
-def _span(bars: Bars, since: Time | None, until: Time | None, warmup: int) -> tuple[Bars, pd.Timestamp]:
-    """Return the bars to feed, ``warmup`` of them before the first one that counts, and that one's open."""
-    opens = bars.open_times
+def _span(bars: Bars, since: Time | None, until: Time | None, bundle: ModelBundle | None):
+    """Return the bars to feed, the model's warm-up before the first one that counts, and that one's open."""
+    opens, warmup = bars.open_times, bundle.warmup if bundle else 0
     if len(bars) <= warmup:
         raise BarsError(
             f"too few bars: the model needs {warmup} before the first one traded, and there are {len(bars)}"
         )
-    start = warmup if since is None else int(opens.searchsorted(parse_time(since)))
+    start = _first_out_of_sample(opens, bundle) if since is None else int(opens.searchsorted(parse_time(since)))
     if start < warmup:
         raise BarsError(
             f"too few bars before {since}: the model needs {warmup} and there are {start}, so begin at "
@@ -155,6 +156,14 @@ def _span(bars: Bars, since: Time | None, until: Time | None, warmup: int) -> tu
         )
     inside = bars.between(opens[start] if since is None else since, until)
     return bars[start - warmup : start + len(inside)], inside.open_times[0]
+
+
+def _first_out_of_sample(opens: pd.DatetimeIndex, bundle: ModelBundle | None) -> int:
+    """Return the first bar with a warm-up that the model was not trained on; if none, the first warm one."""
+    if bundle is None:
+        return 0
+    start = max(bundle.warmup, int(opens.searchsorted(parse_time(bundle.training_span["end"]))))
+    return start if start < len(opens) else bundle.warmup
 
 
 # --- what comes out

@@ -122,6 +122,7 @@ def backtest(
         cash=cash,
         commission=commission,
         out=out,
+        name=None if ":" in strategy else strategy,
     )
     show_run(run, as_json)
 

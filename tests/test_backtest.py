@@ -71,6 +71,12 @@ def test_without_since_it_starts_as_early_as_the_model_allows(bars, bundle, tmp_
     assert len(run_backtest(bars[:50], Watcher, out=tmp_path).ledger) == 50
 
 
+def test_without_since_a_model_is_traded_after_its_training_span(bars, bundle, tmp_path):
+    run = run_backtest(bars, Watcher, model=bundle, out=tmp_path)
+    assert run.ledger["close_time"].iloc[0] == bars.frame.index[100]
+    assert not run.metrics["in_sample"]
+
+
 def test_the_forecasts_do_not_depend_on_bars_outside_the_run(bars, bundle, run, tmp_path):
     shorter = run_backtest(
         bars[60:150], HiSSStrategy, model=bundle, params=EAGER, since=bars.open_times[110], out=tmp_path
