@@ -95,6 +95,23 @@ class BarsFeed(bt.feed.DataBase, metaclass=_MetaBarsFeed):
         self._columns = ()  # the lines hold the values now, and a pickled feed should not carry them twice
         self.home()
 
+    def qbuffer(self, savemem: int = 0, replaying: bool = False) -> None:
+        """Backtrader's hook for exactbars=1: keep as many bars as are looked back at, and one more."""
+        super().qbuffer(savemem, replaying=True)  # "replaying" is what asks for the one more
+
+    def rewind(self, size: int = 1) -> None:
+        """Backtrader's hook to put back a bar that is too early, as another feed has an earlier one.
+
+        In a short buffer Backtrader only counts it back: strategies would see it before its time, and no more at
+        its own. Here it leaves the buffer and waits to be loaded again.
+        """
+        if self.lines[0].mode != LineBuffer.QBuffer:
+            super().rewind(size)
+            return
+        bar = [line[0] for line in self.lines]
+        self.backwards(force=True)
+        self._barstack.appendleft(bar)
+
     def _needs_each_bar(self) -> bool:
         """Tell whether bars pass through filters, another timezone, a short buffer or a subclass's own loader."""
         bounded = self.lines[0].mode == LineBuffer.QBuffer
