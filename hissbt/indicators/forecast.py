@@ -4,7 +4,7 @@ import backtrader as bt
 import numpy as np
 
 from hissbt.bundle import ModelBundle
-from hissbt.errors import BundleError, FeatureError, StreamError
+from hissbt.errors import BarsError, BundleError, FeatureError, StreamError
 from hissbt.stream import Stream
 
 _EPOCH_DAYS = 719163  # Backtrader counts days from 0001-01-01 as day 1; 1970-01-01 is this day
@@ -24,7 +24,7 @@ class Forecast(bt.Indicator):
     moved) is computed again from the state before it, so every run mode of Backtrader gives the same numbers.
 
     Raises BundleError for a model that cannot be used, FeatureError when the data lacks a line that it reads,
-    StreamError for bars that are out of order, skipped or not finite.
+    BarsError for too few bars, StreamError for bars that are out of order, skipped, too early or not finite.
 
     ``once`` is not defined on purpose: Backtrader would then ignore a subclass that overrides ``next`` only.
     """
@@ -69,13 +69,27 @@ class Forecast(bt.Indicator):
                 f"{self.data.datetime.datetime(0)}: attach the indicator before the first bar"
             )
         elif not np.array_equal(bar, self._bar):
+            self._check_same_bar(bar)
             self._outputs = self._stream.revise(bar)
         self._seen, self._bar = length, bar
         return self._outputs
 
     def _read(self) -> np.ndarray:
-        close_time_s = round((self.data.datetime[0] - _EPOCH_DAYS) * 86400, 3)
+        try:
+            close_time_s = round((self.data.datetime[0] - _EPOCH_DAYS) * 86400, 3)
+        except IndexError as error:  # with runonce, Backtrader goes through all of the warm-up, bars or not
+            raise BarsError(
+                f"too few bars: the model needs {self.bundle.warmup} to warm up, and there are {self._seen}"
+            ) from error
         return np.array([close_time_s, *(line[0] for line in self._sources)])  # [6+C]
+
+    def _check_same_bar(self, bar: np.ndarray) -> None:
+        """Only a replayed bar moves its time while it forms; with any other data it would be a bar of the future."""
+        if bar[0] != self._bar[0] and not getattr(self.data, "replaying", True):
+            raise StreamError(
+                f"Backtrader shows the bar that closes at {self.data.datetime.datetime(0)} before its time, as with "
+                "exactbars=1 and feeds out of step: use exactbars=0, or hissbt.BarsFeed for all feeds"
+            )
 
     def _source(self, name: str):
         if name not in self.data.lines.getlinealiases():

@@ -6,7 +6,7 @@ import pytest
 from bundles import random_bundle
 
 from hissbt.bars import Bars
-from hissbt.errors import BundleError, FeatureError, StreamError
+from hissbt.errors import BarsError, BundleError, FeatureError, StreamError
 from hissbt.feeds import BarsFeed
 from hissbt.indicators import Forecast, HiSS
 
@@ -86,6 +86,35 @@ def test_a_nan_in_a_foreign_feed_is_refused_with_its_time(bars):
     frame.iloc[10, frame.columns.get_loc("volume")] = np.nan
     with pytest.raises(StreamError, match="2024-01-01T11:00:00 has no finite volume"):
         run(bt.feeds.PandasData(dataname=frame, openinterest=None), random_bundle(bars), Forecast)
+
+
+@pytest.mark.parametrize("runonce", [True, False])
+def test_too_few_bars_to_warm_up_are_named_or_give_no_decision(bars, runonce):
+    model = random_bundle(bars, warmup=33)
+    if runonce:
+        with pytest.raises(BarsError, match="needs 33 to warm up, and there are 30"):
+            run(BarsFeed(bars[:30]), model)
+    else:
+        assert run(BarsFeed(bars[:30]), model, runonce=False).first is None
+
+
+def test_a_bar_that_backtrader_shows_before_its_time_is_refused(bars):
+    """Stock feeds out of step do that under exactbars=1: a hole in one shows its next bar early."""
+
+    def stock_feed(bars):
+        return bt.feeds.PandasData(dataname=bars.frame.tz_localize(None), openinterest=None)
+
+    class Second(bt.Strategy):
+        def __init__(self):
+            HiSS(self.data1, model=random_bundle(bars))
+
+    frame = bars.frame.drop(bars.frame.index[[22, 23, 24]])
+    cerebro = bt.Cerebro(stdstats=False, exactbars=1)
+    cerebro.adddata(stock_feed(bars))
+    cerebro.adddata(stock_feed(Bars(frame, bars.market, bars.timeframe)))
+    cerebro.addstrategy(Second)
+    with pytest.raises(StreamError, match="2024-01-02 02:00:00 before its time"):
+        cerebro.run()
 
 
 def test_two_indicators_of_one_model_do_not_share_state(bars):
