@@ -84,11 +84,11 @@ class Forecast(bt.Indicator):
         return np.array([close_time_s, *(line[0] for line in self._sources)])  # [6+C]
 
     def _check_same_bar(self, bar: np.ndarray) -> None:
-        """Only a replayed bar moves its time while it forms; with any other data it would be a bar of the future."""
+        """Only a replayed bar moves its time while it forms; any other would be a bar of the future."""
         if bar[0] != self._bar[0] and not getattr(self.data, "replaying", True):
             raise StreamError(
-                f"Backtrader shows the bar that closes at {self.data.datetime.datetime(0)} before its time, as with "
-                "exactbars=1 and feeds out of step: use exactbars=0, or hissbt.BarsFeed for all feeds"
+                f"Backtrader shows the bar that closes at {self.data.datetime.datetime(0)} before its time, as "
+                "exactbars=1 does to feeds out of step: use exactbars=0, or hissbt.BarsFeed for all feeds"
             )
 
     def _source(self, name: str):
