@@ -2,6 +2,8 @@
 
 import backtrader as bt
 
+from hissbt.trading.params import FRACTION, check_params
+
 
 class BuyAndHold(bt.Strategy):
     """Buys at the first open and never sells.
@@ -14,6 +16,7 @@ class BuyAndHold(bt.Strategy):
     params = (("fraction", 0.98),)
 
     def __init__(self):
+        check_params(self, fraction=FRACTION)
         self.order = None
 
     def next(self):

@@ -5,6 +5,7 @@ import backtrader as bt
 from hissbt.errors import StrategyError
 from hissbt.trading.entry import exit_prices, signal
 from hissbt.trading.guards import DrawdownGuard
+from hissbt.trading.params import AMOUNT, FRACTION, POSITIVE, PROBABILITY, check_params
 from hissbt.trading.sizing import FLAT, kelly_fraction, position_size
 
 
@@ -21,6 +22,8 @@ class HiSSStrategy(bt.Strategy):
     Probabilities of a calibrated next-bar model rarely leave 0.45 to 0.55: with the defaults it may never trade.
 
     Every order says why in its info: reason entry, stop, target, signal, drawdown or unprotected.
+
+    Raises StrategyError for a parameter that is not a number or out of range.
     """
 
     params = (
@@ -37,6 +40,18 @@ class HiSSStrategy(bt.Strategy):
     )
 
     def __init__(self):
+        check_params(
+            self,
+            prob_long=PROBABILITY,
+            prob_short=PROBABILITY,
+            threshold=AMOUNT,
+            scale=POSITIVE,
+            max_fraction=FRACTION,
+            quantity_step=AMOUNT,
+            stop_volatility=POSITIVE,
+            target_volatility=POSITIVE,
+            max_drawdown=FRACTION,
+        )
         self.forecast = self.make_forecast()
         self.guard = DrawdownGuard(self.p.max_drawdown)
         self._bracket = ()  # entry, stop and target of the position that is open or on its way
