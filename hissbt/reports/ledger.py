@@ -40,8 +40,9 @@ class Ledger(bt.Analyzer):
 
     ``frame`` has one row a bar of the first data, as things stood at its close after the strategy's decision:
     ``close_time``, ``value`` and ``cash`` of the account, ``position`` (units) and ``price`` (close) of the first
-    data, ``fees`` ``funding`` ``impact`` paid in the bar, ``guard`` (whether the strategy's ``guard`` has tripped)
-    and the lines of the forecast, NaN until the strategy is warm. Its ``attrs`` hold ``start_value`` and
+    data, ``fees`` (commission and interest), ``funding`` and ``impact`` paid since the row before, ``guard``
+    (whether the strategy's ``guard`` has tripped) and the lines of the forecast, NaN until the strategy is warm.
+    What other feeds bring after the last row's close is in the last row. Its ``attrs`` hold ``start_value`` and
     ``start_price``: the account's value and the close just before the first row (``start_price`` is the first
     row's own close if no bar came before).
 
@@ -77,13 +78,17 @@ class Ledger(bt.Analyzer):
         self._rows = array("d")  # one row after the other, which is far cheaper than a list of rows
         self._width = 7 + len(self._lines)
         self._length = 0  # bars of the first data so far
+        self._stamp = np.nan  # of the bar that was shown last
+        self._later = None  # the row as it stands after other feeds have moved on, past this bar's close
         self._fees = 0.0
+        self._interest = getattr(self._broker, "d_credit", {})  # charged already, not yet part of a commission
+        self._accrued = 0.0
         self._start = (self._broker.getvalue(), np.nan)
         self._positions = {}
         self._seen_orders = {}
 
     def next(self):
-        """Record the bar; one that is shown again (replay, another feed) replaces its own row."""
+        """Record the bar; one that is replayed replaces its own row."""
         self._record([line[0] for line in self._lines])
 
     def prenext(self):
@@ -107,31 +112,48 @@ class Ledger(bt.Analyzer):
 
     def stop(self):
         """Backtrader's hook after the last bar: make the tables, and let go of what cannot be pickled."""
+        if self._later and self._length:
+            self._write(self._later, again=True)
+        for data, traded in self._positions.items():
+            traded.accrue(self._interest.get(data, 0.0))
         self.frame = self._frame()
         self.trades = _trades(self._positions.values())
         self.orders = _orders(self._seen_orders.values())
         self.rets = {"ledger": self.frame, "trades": self.trades, "orders": self.orders}
         self._clock = self._price = self._lines = self._guard = self._broker = None
-        self._rows = self._positions = self._seen_orders = None
+        self._rows = self._positions = self._seen_orders = self._interest = None
 
     def _record(self, forecast: list[float]) -> None:
-        broker, rows, length = self._broker, self._rows, len(self._clock)
+        broker, length = self._broker, len(self._clock)
         if not length:
             return
         for traded in self._positions.values():
             traded.mark()
+        accrued = sum(self._interest.values())
+        self._fees, self._accrued = self._fees + accrued - self._accrued, accrued
         stamp, price, value = self._clock[0], self._price[0], broker.getvalue()
-        if not stamp > self._first:
-            self._start, self._fees = (value, price), 0.0
-            return
-        fees = self._fees
-        if length == self._length:
-            fees += rows[-self._width + 5]
-            del rows[-self._width :]
         tripped = self._guard is not None and self._guard.tripped
         position = broker.getposition(self.strategy.data).size
-        rows.extend((stamp, value, broker.getcash(), position, price, fees, tripped, *forecast))
-        self._length, self._fees = length, 0.0
+        row = (stamp, value, broker.getcash(), position, price, 0.0, tripped, *forecast)
+        if stamp == self._stamp:
+            # Another feed moved: what it brings belongs to the next bar, or to the last one if none follows.
+            self._later = row
+            return
+        self._stamp, self._later = stamp, None
+        if stamp > self._first:
+            self._write(row, again=length == self._length)
+            self._length = length
+        else:
+            self._start, self._fees = (value, price), 0.0
+
+    def _write(self, row: tuple, again: bool) -> None:
+        """Add a row with the fees since the last one; ``again`` replaces the last one."""
+        rows, width = self._rows, self._width
+        if again:
+            self._fees += rows[5 - width]
+            del rows[-width:]
+        rows.extend(row)
+        rows[5 - width], self._fees = self._fees, 0.0
 
     def _forecast_lines(self) -> list[bt.LineBuffer]:
         indicator = self._forecast()
@@ -217,6 +239,11 @@ class _Position:
         """Note the close, which cannot be read any more after the last bar when Backtrader saves memory."""
         if self.trade is not None:
             self.last_price = self.closes[0]
+
+    def accrue(self, interest: float) -> None:
+        """Take interest that was charged on what is still open."""
+        if self.trade is not None:
+            self.trade.fees += interest
 
     def _open(self, dt, size, price, commission):
         if self.trade is None:

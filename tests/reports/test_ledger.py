@@ -179,6 +179,45 @@ def test_a_second_slower_feed_adds_no_rows():
     assert ledger.frame["fees"].sum() == pytest.approx(ledger.trades["fees"].sum())
 
 
+@pytest.mark.parametrize("mode", [{}, {"runonce": False}])
+def test_a_row_holds_what_was_known_at_its_close_though_another_feed_moves_on(mode):
+    slow = feed([50, 60, 70], start="2024-01-01 02:00", freq="2h", name="B")
+    fast = feed([100, 101, 103, 106, 110, 115, 121])
+    ledger = ledger_of(slow, fast, orders=[(1, 1, 10)], cerebro=mode)  # bar 1 is the first hour; filled at 100
+    fee = 1000 * COMMISSION
+    assert ledger.frame["close_time"].dt.hour.tolist() == [2, 4, 6]
+    # At 2 o'clock the price is 101, not the 103 of an hour later; the last row also has the hour after it.
+    assert ledger.frame["value"].tolist() == pytest.approx([1e6 + 10 - fee, 1e6 + 60 - fee, 1e6 + 210 - fee])
+    assert ledger.frame["fees"].tolist() == pytest.approx([fee, 0, 0])
+    since = ledger_of(slow, fast, orders=[(1, 1, 10)], cerebro=mode, ledger={"since": "2024-01-01 02:00"}).frame
+    assert since.attrs["start_value"] == pytest.approx(1e6 + 10 - fee)
+    assert since["value"].tolist() == pytest.approx(ledger.frame["value"].tolist()[1:])
+
+
+def test_a_replayed_bar_has_one_row_with_its_last_values_and_all_its_fees():
+    cerebro = bt.Cerebro(stdstats=False)
+    data = feed([100, 110, 120, 130, 140, 150, 160, 170])
+    cerebro.replaydata(data, timeframe=bt.TimeFrame.Minutes, compression=240)
+    cerebro.addstrategy(Scripted, orders=[(1, 0, 1), (2, 0, -1)])  # at every call in these bars
+    cerebro.addanalyzer(Ledger, _name="ledger")
+    cerebro.broker.setcommission(commission=COMMISSION)
+    ledger = cerebro.run()[0].analyzers.ledger
+    assert ledger.frame["close_time"].dt.hour.tolist() == [4, 8]
+    assert ledger.frame["price"].tolist() == [130, 170]
+    assert ledger.frame["fees"].sum() == pytest.approx(ledger.orders["commission"].sum())
+    assert ledger.frame["value"].iloc[-1] == pytest.approx(10_000 + ledger.trades["pnl_net"].sum())
+
+
+@pytest.mark.parametrize("orders", [[(1, 0, -10)], [(1, 0, -10), (3, 0, 10)]], ids=["open", "closed"])
+def test_interest_is_a_fee_in_the_bar_that_it_is_charged_in(orders):
+    days = feed([100, 100, 110, 120, 130], start="2024-01-02", freq="D")
+    ledger = ledger_of(days, orders=orders, commission={"commission": 0.0, "interest": 0.365})
+    fees = [0, 0, 1, 1, 1 if len(orders) == 1 else 0]  # a thousandth a day of a short of 10 at 100
+    assert ledger.frame["fees"].tolist() == pytest.approx(fees)
+    assert ledger.trades["fees"].tolist() == pytest.approx([sum(fees)])
+    assert ledger.frame["value"].iloc[-1] == pytest.approx(1e6 + ledger.trades["pnl_net"].sum(), rel=1e-12)
+
+
 def test_it_travels_from_other_processes():
     cerebro = bt.Cerebro(stdstats=False, maxcpus=2)
     cerebro.adddata(feed([100, 110, 120]))
