@@ -11,6 +11,12 @@ from pathlib import Path
 from typing import Any
 
 
+def file_in_the_way(path: str | Path) -> Path | None:
+    """Return the file that stands where the folder ``path``, or a folder above it, would have to be, if any."""
+    path = Path(path)
+    return next((place for place in (path, *path.parents) if place.is_file()), None)
+
+
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it there on success, remove it on failure."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 
+from hissbt.atomic import file_in_the_way
 from hissbt.bars import Bars, Time, parse_time
 from hissbt.bundle import ModelBundle
-from hissbt.errors import BarsError, ConfigError, StrategyError
+from hissbt.errors import BarsError, BundleError, ConfigError, StrategyError
 from hissbt.feeds.bulk import BarsFeed
 from hissbt.market import Market
 from hissbt.reports.ledger import Ledger
@@ -66,10 +68,13 @@ def run_backtest(
     the model's training span ends.
 
     Raises BarsError for too few bars, or bars that the model was not made for; StrategyError for params that the
-    strategy does not have; ConfigError for cash or a commission that make no sense; BundleError for the model.
+    strategy does not have; ConfigError for cash or a commission that make no sense, or if ``out`` is a file;
+    BundleError for the model.
     """
     commission = bars.market.taker if commission is None else commission
     _check_account(cash, commission)
+    if file := file_in_the_way(out):
+        raise ConfigError(f"{file} is a file, where the run folder would be made: name another folder")
     params = dict(params or {})
     bundle = _load_bundle(params.pop("model", None) if model is None else model)
     params |= _given_params(strategy, bundle, bars, params)
@@ -115,6 +120,8 @@ def _check_account(cash: float, commission: float) -> None:
 
 
 def _load_bundle(model: str | Path | ModelBundle | None) -> ModelBundle | None:
+    if not (model is None or isinstance(model, str | Path | ModelBundle)):
+        raise BundleError(f"the model cannot be {model!r}: name the folder of a bundle")
     return ModelBundle.load(model) if isinstance(model, str | Path) else model
 
 
@@ -190,10 +197,9 @@ def _notes(metrics: dict, bundle: ModelBundle | None, commission: float) -> dict
 
 def _record(finished, bars, bundle, ledger, cash, commission, seed) -> dict:
     """Return what run.json holds: everything needed to repeat the run."""
-    strategy = type(finished)
     closes = ledger["close_time"]
     return {
-        "strategy": f"{strategy.__module__}:{strategy.__qualname__}",
+        "strategy": _source(type(finished)),
         "params": {key: _plain(value) for key, value in finished.p._getkwargs().items()},
         "seed": seed,
         "cash": cash,
@@ -214,6 +220,12 @@ def _record(finished, bars, bundle, ledger, cash, commission, seed) -> dict:
         "bundle": None if bundle is None else _describe(bundle),
         **provenance(),
     }
+
+
+def _source(strategy: type) -> str:
+    """Return the file and name of a class, as ``hissbt backtest`` takes them, or else its module and name."""
+    file = getattr(sys.modules.get(strategy.__module__), "__file__", None)
+    return f"{file or strategy.__module__}:{strategy.__qualname__}"
 
 
 def _describe(bundle: ModelBundle) -> dict:

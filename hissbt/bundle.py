@@ -27,7 +27,7 @@ from pydantic import (
 )
 from safetensors import SafetensorError
 
-from hissbt.atomic import atomic_folder, to_json
+from hissbt.atomic import atomic_folder, file_in_the_way, to_json
 from hissbt.errors import BundleError
 from hissbt.features import Normalizer
 
@@ -99,8 +99,8 @@ class ModelBundle:
             strangers = sorted({item.name for item in path.iterdir()} - {CONTENT_FILE, WEIGHTS_FILE})
             if strangers:
                 raise BundleError(f"{path} holds {strangers[0]}, no part of a bundle: save to another folder")
-        elif path.exists():
-            raise BundleError(f"{path} is a file, where a bundle is a folder: save under another name")
+        elif file := file_in_the_way(path):
+            raise BundleError(f"{file} is a file, where a bundle is a folder: save under another name")
 
     @classmethod
     def load(cls, path: str | Path, kind: str | None = None) -> "ModelBundle":

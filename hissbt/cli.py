@@ -2,8 +2,8 @@
 
 import inspect
 import json
-import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,46 +14,63 @@ from hissbt.version import __version__
 
 app = typer.Typer(
     name="hissbt",
-    help="Trained sequence models as Backtrader indicators, and honest backtests of them.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain text: in typer's panels every switch would look as if it took a value
 )
 
-BarsOption = Annotated[str, typer.Option("--bars", help="sp500, or a path to CSV (also .gz) or Parquet")]
-TimeframeOption = Annotated[
-    str | None, typer.Option(help="Length of a bar, such as 1h; found from the stamps if absent")
+# What typer raises for a line that it cannot read; only this child of it has a public name.
+_UsageError = typer.BadParameter.__base__
+_INTERRUPTED = 130  # exit code by which typer tells of Ctrl-C
+
+BarsOption = Annotated[
+    str,
+    typer.Option(
+        "--bars",
+        metavar="BARS",
+        help="sp500 (comes with hissbt), or a .csv, .csv.gz or .parquet file with a time column and the columns "
+        "open, high, low, close, volume",
+    ),
 ]
-StampOption = Annotated[str, typer.Option(help="What the stamps of a file mean: open or close")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, may be repeated")]
+TimeframeOption = Annotated[
+    str | None,
+    typer.Option(metavar="LENGTH", help="Length of a bar, such as 5m, 1h or 1d; read from the times if left out"),
+]
+StampOption = Annotated[
+    str, typer.Option(metavar="open|close", help="Whether the times in a file are those of a bar's open or close")
+]
+RunsOption = Annotated[
+    Path, typer.Option("--out", metavar="FOLDER", help="Where the new folder with the results is made")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table")]
-RunsOption = Annotated[Path, typer.Option("--out", help="Folder that receives the run folder")]
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"hissbt {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _global_options(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks")] = False,
+@app.callback(invoke_without_command=True)
+def _hissbt(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit")] = False,
+    # Listed for its help only: main() has taken it off the line, wherever it stood.
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")] = False,
 ) -> None:
-    pass  # main() reads --debug, because it also has to catch what happens before a verb runs
+    """Trained sequence models as Backtrader indicators, and honest backtests of them."""
+    if version:
+        typer.echo(f"hissbt {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()
-def demo(
-    out: RunsOption = Path("runs"),
-    as_json: JsonOption = False,
-) -> None:
-    """Train a small HiSS on the embedded S&P 500 series, backtest it out of sample, write a tearsheet."""
+def demo(out: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """Train a model on data that comes along, and backtest it.
+
+    A small HiSS network learns from the S&P 500 of 1999 to 2012 and trades 2013 to 2018, which it has not seen.
+    Takes a minute; the page with the results is tearsheet.html in the folder that is printed.
+    """
     from hissbt.console import show_run
     from hissbt.demo import RULES, TRAIN_UNTIL, run_demo
 
-    run = run_demo(out, progress=not as_json)
+    run = run_demo(out)
     if not as_json:
         rules = ", ".join(f"{name} {value}" for name, value in RULES.items())
         print(f"HiSS trained on the S&P 500 before {TRAIN_UNTIL}, traded after it with {rules}")
@@ -62,51 +79,88 @@ def demo(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="Kind of network: hiss")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Kind of network: hiss")],
     bars: BarsOption,
-    out: Annotated[Path, typer.Option(help="Folder for the bundle")],
-    train_until: Annotated[str | None, typer.Option(help="No bar from here on is looked at (UTC)")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
-    settings: SetOption = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The bundle: a folder with the trained model")],
+    train_until: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="Learn from the bars before this time (UTC); else from all"),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings, in a TOML file")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="One setting, as horizon=24 or network.d_model=32; may be repeated. The keys are the fields of "
+            "TrainingConfig in hissbt/training/config.py, and after network. those of HiSSConfig in "
+            "hissbt/models/hiss.py; a wrong key prints the right ones",
+        ),
+    ] = None,
     timeframe: TimeframeOption = None,
     stamp: StampOption = "open",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue after an interruption")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a network on the bars before --train-until and write a bundle."""
+    """Train a network on past bars and write it to a bundle.
+
+    Example: hissbt train hiss --bars BTCUSDT_1h.csv.gz --train-until 2024-01-01 --out models/btc
+    """
     from hissbt.console import show_bundle
     from hissbt.feeds import load_bars
     from hissbt.training import train as fit
     from hissbt.training.config import read_settings
 
-    chosen = (read_settings(config) if config else {}) | {}
+    chosen = read_settings(config) if config else {}
     for key, value in _parse_settings(settings).items():
         _set_nested(chosen, key, value)
     loaded = load_bars(bars, timeframe=timeframe, stamp=stamp)
-    bundle = fit(loaded, out, kind=model, until=train_until, settings=chosen, resume=resume, progress=not as_json)
+    bundle = fit(loaded, out, kind=model, until=train_until, settings=chosen, resume=resume)
     show_bundle(bundle, out, as_json)
 
 
 @app.command()
 def backtest(
-    strategy: Annotated[str, typer.Argument(help="Short name, or path/to/file.py:ClassName")],
+    strategy: Annotated[
+        str, typer.Argument(metavar="STRATEGY", help="buy_and_hold, hiss, or your own: path/to/file.py:ClassName")
+    ],
     bars: BarsOption,
-    model: Annotated[Path | None, typer.Option(help="Folder of a bundle")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A bundle that hissbt train wrote, if the strategy uses one"),
+    ] = None,
     since: Annotated[
-        str | None, typer.Option("--from", help="First bar that is traded, by its open (UTC)")
+        str | None,
+        typer.Option(
+            "--from", metavar="DATE", help="Trade the bars from this time on (UTC); after the training if left out"
+        ),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="No bar from here on is used (UTC)")] = None,
-    cash: Annotated[float, typer.Option(help="Starting cash, quote currency")] = 100_000.0,
+    until: Annotated[str | None, typer.Option(metavar="DATE", help="Trade no bar from this time on (UTC)")] = None,
+    cash: Annotated[float, typer.Option(metavar="AMOUNT", help="Money to start with")] = 100_000.0,
     commission: Annotated[
-        float | None, typer.Option(help="Fraction of notional a fill; the market's if absent")
+        float | None,
+        typer.Option(
+            metavar="FRACTION", help="Cost of each fill, as a fraction of its value; the market's if left out"
+        ),
     ] = None,
-    settings: SetOption = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="One parameter of the strategy, as prob_long=0.52; may be repeated. The keys are listed under "
+            "params in its file; a wrong key prints the right ones",
+        ),
+    ] = None,
     timeframe: TimeframeOption = None,
     stamp: StampOption = "open",
     out: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Run a strategy over bars and write a run folder with its tearsheet."""
+    """Run a strategy over bars and write its results.
+
+    Example: hissbt backtest hiss --bars BTCUSDT_1h.csv.gz --model models/btc --from 2024-01-01
+    """
     from hissbt.backtest import run_backtest
     from hissbt.console import show_run
     from hissbt.feeds import load_bars
@@ -132,8 +186,8 @@ def _parse_settings(pairs: list[str] | None) -> dict[str, Any]:
     settings = {}
     for pair in pairs or []:
         key, equals, text = pair.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {pair} is not of the form key=value")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {pair} is not of the form KEY=VALUE: write it as in --set horizon=24")
         try:
             settings[key.strip()] = json.loads(text)
         except ValueError:
@@ -146,7 +200,7 @@ def _set_nested(settings: dict[str, Any], key: str, value: Any) -> None:
     for part in path:
         settings = settings.setdefault(part, {})
         if not isinstance(settings, dict):
-            raise ConfigError(f"--set {key}: {part} is a single value, not a group")
+            raise ConfigError(f"--set {key} is not possible, {part} was given one value: leave either out")
     settings[last] = value
 
 
@@ -156,19 +210,44 @@ def run_strategy_script(strategy: type) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; exit 2 for bad input and 1 for failure, each with one sentence on stderr."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """Run the command and exit: 0, or 2 for bad input and 1 for failure, each with one sentence on stderr.
+
+    ``--debug``, wherever it stands, adds the traceback.
+    """
+    line = sys.argv[1:] if arguments is None else arguments
     try:
-        app(arguments, standalone_mode=True)
-    except HissbtError as error:
-        if "--debug" in arguments:
-            raise
-        print(f"hissbt: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output went away; nothing is left to say, also not at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        code = app([word for word in line if word != "--debug"], prog_name="hissbt", standalone_mode=False)
+    except Exception as error:  # noqa: BLE001
+        # Whatever it is, the user gets a sentence first, and the rest on demand.
+        if "--debug" in line:
+            traceback.print_exc()
+        sentence, code = _explain(error)
+        print("hissbt:", " ".join(sentence.split()), file=sys.stderr)
+    if code == _INTERRUPTED:
+        print("hissbt: interrupted", file=sys.stderr)
+    sys.exit(code)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Return one sentence about ``error``, and the exit code."""
+    if isinstance(error, HissbtError):
+        return str(error), error.exit_code
+    if isinstance(error, _UsageError):
+        message = error.format_message().rstrip(".?")
+        command = error.ctx.command_path if error.ctx else "hissbt"
+        return f"{message[:1].lower()}{message[1:]}; see {command} --help", 2
+    if isinstance(error, OSError) and error.strerror:
+        file = error.filename or "a file"
+        return f"cannot read or write {file} ({error.strerror}): look at the disk and its permissions", 1
+    return f"{type(error).__name__} at {_place(error)} ({error}): add --debug for the traceback", 1
+
+
+def _place(error: Exception) -> str:
+    """Return the file and line nearest to ``error`` outside of installed packages: the user's, mostly."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((sys.prefix, sys.base_prefix))]
+    frame = (own or frames)[-1]
+    return f"{frame.filename}:{frame.lineno}"
 
 
 if __name__ == "__main__":

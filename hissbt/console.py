@@ -1,4 +1,8 @@
-"""What the command prints: a short table and the path of the page, or one JSON object."""
+"""What the command prints: a short table and the path of the page, or one JSON object.
+
+Tables are Rich's. Sentences and paths are printed plainly: Rich would break them at the width of the screen, where
+a path must stay in one piece to be copied, and would read brackets in them as markup.
+"""
 
 import math
 from pathlib import Path
@@ -27,33 +31,36 @@ _RESULTS = {
 def show_run(run: Run, as_json: bool = False) -> None:
     """Print the results of a backtest beside buy-and-hold, its forecasts beside the majority class."""
     if as_json:
-        print(to_json({"folder": str(run.folder), **run.metrics}))
+        _last(to_json({"folder": str(run.folder), **run.metrics}))
         return
     console = Console()
     console.print(_results(run))
     if run.metrics["forecast"]:
-        console.print(_forecast(run.metrics["forecast"]))
+        console.print(_forecast(run.metrics["forecast"], "forecasts"))
     if run.metrics["in_sample"]:
-        console.print("IN SAMPLE: the model was trained on some of these bars, so these results prove nothing.")
+        print("IN SAMPLE: the model was trained on some of these bars, so these results prove nothing.")
     if not run.metrics["trading"]["trades"]:
-        console.print("No trade was made: the page says why.")
-    # Plain print: a path must stay in one piece to be copied.
-    print(f"tearsheet: {run.folder / 'tearsheet.html'}")
+        print("No trade was made: the page says why.")
+    _last(f"tearsheet: {run.folder / 'tearsheet.html'}")
 
 
 def show_bundle(bundle: ModelBundle, path: Path, as_json: bool = False) -> None:
     """Print what was trained and how it did on the validation span."""
     if as_json:
-        print(to_json({"folder": str(path), "sha256": bundle.sha256, **bundle.metrics}))
+        _last(to_json({"folder": str(path), "sha256": bundle.sha256, **bundle.metrics}))
         return
-    console = Console()
     days = {name: stamp[:16].replace("T", " ") for name, stamp in bundle.training_span.items()}
-    console.print(
+    print(
         f"{bundle.kind} on {bundle.symbol} {bundle.timeframe}, horizon {bundle.horizon}, "
         f"bars from {days['start']} to {days['end']} UTC, warm-up {bundle.warmup} bars"
     )
-    console.print(_forecast(bundle.metrics["validation"]))
-    print(f"bundle: {path}")
+    Console().print(_forecast(bundle.metrics["validation"], "validation"))
+    _last(f"bundle: {path}")
+
+
+def _last(text: str) -> None:
+    """Print and flush: that a reader has gone away, as with ``| head``, must show while typer can deal with it."""
+    print(text, flush=True)
 
 
 def _results(run: Run) -> Table:
@@ -68,8 +75,8 @@ def _results(run: Run) -> Table:
     return table
 
 
-def _forecast(scores: dict) -> Table:
-    table = Table(title=f"forecasts, {scores['n']:,} bars")
+def _forecast(scores: dict, title: str) -> Table:
+    table = Table(title=f"{title}, {scores['n']:,} bars")
     table.add_column("")
     table.add_column("model", justify="right")
     table.add_column("baseline", justify="right")

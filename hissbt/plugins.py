@@ -1,5 +1,6 @@
 """Strategies by name: a short name from ``hissbt.strategies``, or ``path/to/file.py:ClassName``."""
 
+import copyreg
 import hashlib
 import importlib
 import importlib.util
@@ -21,7 +22,10 @@ def strategy_names() -> list[str]:
 
 
 def load_strategy(name: str) -> type[bt.Strategy]:
-    """Return the strategy class that ``name`` means; raises StrategyError if there is none."""
+    """Return the strategy class that ``name`` means; raises StrategyError if there is none.
+
+    A user's file runs once, and may import what lies beside it. Its classes can be pickled, as optstrategy does.
+    """
     path, colon, class_name = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _strategy_of(_load_file(Path(path)), class_name, path)
@@ -39,20 +43,24 @@ def _load_file(path: Path) -> ModuleType:
     path = path.resolve()
     if not path.is_file():
         raise StrategyError(f"there is no strategy file {path}: check the path before the colon")
-    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = _module_name(path)
     if name in sys.modules:
         return sys.modules[name]
     if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
+        sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: Backtrader looks a class's module up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise StrategyError(f"cannot import {path}: {type(error).__name__}: {error}") from error
+        raise StrategyError(f"cannot import {path}, it raises {type(error).__name__}: {error}") from error
     return module
+
+
+def _module_name(path: Path) -> str:
+    return f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def _strategy_of(module: ModuleType, class_name: str, path: str) -> type[bt.Strategy]:
@@ -67,3 +75,14 @@ def _strategy_of(module: ModuleType, class_name: str, path: str) -> type[bt.Stra
 
 def _is_strategy(value) -> bool:
     return inspect.isclass(value) and issubclass(value, bt.Strategy) and value is not bt.Strategy
+
+
+def _pickled(strategy: type[bt.Strategy]) -> str | tuple:
+    """Send a class from a user's file by path and name: another process cannot import its module by name."""
+    file = getattr(sys.modules.get(strategy.__module__), "__file__", None)
+    if file is None or strategy.__module__ != _module_name(Path(file)):
+        return strategy.__qualname__
+    return load_strategy, (f"{file}:{strategy.__qualname__}",)
+
+
+copyreg.pickle(type(bt.Strategy), _pickled)

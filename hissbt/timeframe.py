@@ -14,7 +14,10 @@ def parse_timeframe(text: str) -> pd.Timedelta:
     match = re.fullmatch(r"(\d+)([smhdw])", text.strip().lower())
     if match is None or int(match[1]) == 0:
         raise BarsError(f"unknown timeframe {text!r}: write a count and a unit, such as 5m, 1h or 1d")
-    return pd.Timedelta(int(match[1]), unit=_UNITS[match[2]])
+    try:
+        return pd.Timedelta(int(match[1]), unit=_UNITS[match[2]]).as_unit("ns")  # as the stamps of bars
+    except pd.errors.OutOfBoundsTimedelta as error:
+        raise BarsError(f"timeframe {text!r} is longer than any series: write one such as 5m, 1h or 1d") from error
 
 
 def format_timeframe(length: pd.Timedelta) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from hissbt.bundle import ModelBundle
-from hissbt.errors import BundleError
+from hissbt.errors import BundleError, ConfigError
 from hissbt.models import build_network
 
 
@@ -14,7 +14,12 @@ class TorchNetwork:
     """Batch of one, float32, no gradients. State is a nested tuple that ``step`` never alters."""
 
     def __init__(self, bundle: ModelBundle):
-        network = build_network(bundle.kind, bundle.config)
+        try:
+            network = build_network(bundle.kind, bundle.config)
+        except ConfigError as error:
+            raise BundleError(
+                f"this hissbt cannot build the network of a {bundle.kind!r} bundle ({error}): use another bundle"
+            ) from error
         weights = {name: torch.from_numpy(np.array(array)) for name, array in bundle.weights.items()}
         try:
             network.load_state_dict(weights)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from hissbt.atomic import atomic_folder
 from hissbt.errors import TrainingError
@@ -21,7 +21,7 @@ class SafeCheckpointIO(CheckpointIO):
         tensors: dict[str, torch.Tensor] = {}
         tree = _encode(checkpoint, tensors)
         with atomic_folder(path) as folder:
-            save_file(tensors, folder / "tensors.safetensors")
+            (folder / "tensors.safetensors").write_bytes(save(tensors))
             (folder / "checkpoint.json").write_text(json.dumps(tree), encoding="utf-8")
 
     def load_checkpoint(self, path, map_location=None, weights_only=None) -> dict[str, Any]:

@@ -2,20 +2,23 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hissbt.errors import ConfigError
+
+Weight = Annotated[float, Field(ge=0)]
 
 
 class TrainingConfig(BaseModel):
     """Settings of one training run. Counts are in bars unless the name says otherwise."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     horizon: int = Field(1, ge=1)  # bars that a forecast looks ahead
-    features: tuple[str, ...] | None = None  # None: the defaults of the timeframe
+    # None: the defaults of the timeframe
+    features: tuple[str, ...] | None = Field(None, min_length=1, description='a list, as ["log_return","range"]')
     network: dict[str, Any] = Field(default_factory=dict)  # fields of the network's own config
 
     window: int = Field(256, ge=2)  # bars of one training sequence
@@ -29,17 +32,22 @@ class TrainingConfig(BaseModel):
     lr: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: float = Field(1.0, gt=0)
-    loss_weights: tuple[float, float, float] | Literal["learned"] = (
-        1.0,
-        1.0,
-        1.0,
-    )  # return, direction, volatility
-    seed: int = Field(0, ge=0)
+    loss_weights: tuple[Weight, Weight, Weight] | Literal["learned"] = Field(
+        (1.0, 1.0, 1.0), description="learned, or a list of three numbers from 0 on: return, direction, volatility"
+    )
+    seed: int = Field(0, ge=0, lt=2**32)  # what numpy's generator takes
+
+    @field_validator("network")
+    @classmethod
+    def _inputs_are_counted(cls, network: dict[str, Any]):
+        if "n_features" in network:
+            raise ValueError("leave n_features out, it is the number of features")
+        return network
 
     @model_validator(mode="after")
     def _burn_in_fits(self):
         if self.burn_in >= self.window:
-            raise ValueError(f"burn_in {self.burn_in} must be shorter than window {self.window}")
+            raise ValueError(f"burn_in {self.burn_in} must be less than window {self.window}: set both")
         return self
 
     @classmethod
@@ -48,12 +56,20 @@ class TrainingConfig(BaseModel):
         try:
             return cls(**settings)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"]) or "settings"
-            message = first["msg"].removeprefix("Value error, ")
-            raise ConfigError(
-                f"training setting {name}: {message}; known are {', '.join(cls.model_fields)}"
-            ) from error
+            raise ConfigError(cls._one_sentence(error.errors()[0])) from error
+
+    @classmethod
+    def _one_sentence(cls, error: dict[str, Any]) -> str:
+        """Say what a pydantic error says, naming the setting."""
+        reason = error["msg"].removeprefix("Value error, ")
+        if not error["loc"]:
+            return f"the training settings contradict each other, {reason}"
+        name = error["loc"][0]
+        if error["type"] == "extra_forbidden":
+            return f"unknown training setting {name!r}: choose from {', '.join(cls.model_fields)}"
+        wanted = cls.model_fields[name].description
+        reason = f"write {wanted}" if wanted else reason[:1].lower() + reason[1:]
+        return f"training setting {name!r} cannot be {error['input']!r}: {reason}"
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import logging
 import platform
 import shutil
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ def train(
     removed when the bundle has been written.
 
     Raises ConfigError for settings that are unknown or out of range, BarsError for too few bars, BundleError when
-    ``out`` holds something else than a bundle, TrainingError for a loss that is not finite.
+    ``out`` holds something else than a bundle, TrainingError for a loss that is not finite, or on Ctrl-C.
     """
     config = TrainingConfig.of(settings or {})
     bars = bars.between(until=until)
@@ -77,7 +78,7 @@ def _fit(module, data: TrainingData, config, folder: Path, run_id: dict, resume:
     if progress:
         callbacks.append(TrainingProgress())
     train, validation = data.loaders(config)
-    with _quiet_lightning(), _one_thread():
+    with _quiet_lightning(), _one_thread(), _interruptible(folder):
         trainer = pl.Trainer(
             max_epochs=config.max_epochs,
             gradient_clip_val=config.gradient_clip,
@@ -92,6 +93,7 @@ def _fit(module, data: TrainingData, config, folder: Path, run_id: dict, resume:
         )
         trainer.fit(module, train, validation, ckpt_path=last)
     if best.best_model_score is None or not torch.isfinite(best.best_model_score):
+        shutil.rmtree(folder)  # to resume would end no better
         raise TrainingError("the validation loss was never finite: lower lr or look for extreme bars")
     return SafeCheckpointIO().load_checkpoint(best.best_model_path)["state_dict"]
 
@@ -100,16 +102,43 @@ def _prepare_folder(folder: Path, run_id: dict, resume: bool) -> Path | None:
     """Empty the checkpoint folder for a new run, or find in it the checkpoint to resume from."""
     last, run_file = folder / "last.ckpt", folder / "run.json"
     if not resume:
+        _check_own(folder)
         shutil.rmtree(folder, ignore_errors=True)
         write_json(run_file, run_id)
         return None
-    if not last.is_dir() or not run_file.is_file():
+    if not _can_resume(folder) or not run_file.is_file():
         raise ConfigError(f"there is no interrupted run in {folder}: train without --resume")
     if run_file.read_text(encoding="utf-8") != to_json(run_id) + "\n":
         raise ConfigError(
             f"the run in {folder} used other bars or settings: repeat them or train without --resume"
         )
     return last
+
+
+def _check_own(folder: Path) -> None:
+    """Raise ConfigError if ``folder`` holds anything else than a training run, which would be lost."""
+    names = {path.name for path in folder.glob("[!.]*")}
+    if strangers := sorted(names - {"last.ckpt", "best.ckpt", "run.json"}):
+        raise ConfigError(f"{folder} holds {strangers[0]}, no part of a training run: train with another --out")
+
+
+@contextmanager
+def _interruptible(folder: Path) -> Iterator[None]:
+    """Say on Ctrl-C how to continue; after any failure keep ``folder`` only if there is something to resume."""
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:  # Lightning's answer to Ctrl-C, after making the process deaf to further ones
+        signal.signal(signal.SIGINT, on_ctrl_c)
+        advice = "the same with --resume continues it" if _can_resume(folder) else "nothing had been saved yet"
+        raise TrainingError(f"training was interrupted: {advice}") from error
+    finally:
+        if not _can_resume(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _can_resume(folder: Path) -> bool:
+    return (folder / "last.ckpt").is_dir()
 
 
 @contextmanager

@@ -15,6 +15,9 @@ from rich.progress import (
 class TrainingProgress(Callback):
     """Shows batches done, time left and the validation loss, now and at its best."""
 
+    def __init__(self):
+        self._progress = None
+
     def on_train_start(self, trainer, module) -> None:
         """Show the bar; a resumed run starts where it had stopped."""
         self._best = float("inf")
@@ -48,4 +51,5 @@ class TrainingProgress(Callback):
 
     def on_exception(self, trainer, module, exception) -> None:
         """Give the screen back."""
-        self._progress.stop()
+        if self._progress is not None:  # it is None when the checkpoint to resume from was refused
+            self._progress.stop()
