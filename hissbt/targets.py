@@ -5,9 +5,11 @@ the row of bar t, so the last ``horizon`` rows have no label yet and are NaN. Be
 follows it, ``overlap_bars`` must be purged: the labels of the last training bars would reach across the border.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 from hissbt.errors import ConfigError
 
@@ -60,6 +62,13 @@ def _checked(horizon: int) -> int:
     return int(horizon)
 
 
+@njit(cache=True)
+def in_units(ret, logit, volatility, return_mean, return_std, volatility_scale):
+    """Return expected_return, prob_up and volatility of one bar from a network's standardized outputs."""
+    prob_up = 0.5 * (1.0 + math.tanh(0.5 * logit))  # the logistic function, without overflow
+    return ret * return_std + return_mean, prob_up, volatility * volatility_scale
+
+
 @dataclass(frozen=True)
 class TargetScale:
     """The line between log returns and the standardized units that a network is trained in.
@@ -89,5 +98,7 @@ class TargetScale:
 
     def forecast(self, ret, logit, volatility) -> np.ndarray:
         """Turn standardized outputs, scalars or [T], into expected_return, prob_up, volatility: [3] or [3,T]."""
-        prob_up = 0.5 * (1.0 + np.tanh(0.5 * np.asarray(logit)))  # the logistic function, without overflow
-        return np.array([ret * self.return_std + self.return_mean, prob_up, volatility * self.volatility_scale])
+        heads = np.array([ret, logit, volatility], dtype=np.float64)  # [3] or [3,T]
+        for row in heads.reshape(3, -1).T:
+            row[:] = in_units(row[0], row[1], row[2], self.return_mean, self.return_std, self.volatility_scale)
+        return heads

@@ -26,6 +26,10 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
         except ValidationError as error:
             raise ConfigError(_one_sentence(error.errors()[0], type(self))) from None
 
+    def complete(self) -> dict:
+        """Return all settings, defaults included, as plain JSON values: what a bundle keeps."""
+        return self.model_dump(mode="json")
+
 
 def _one_sentence(error: dict, config: type[BaseModel]) -> str:
     """Say what a pydantic error says, naming the setting."""

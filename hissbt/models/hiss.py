@@ -59,6 +59,11 @@ class HiSSConfig(NetworkConfig):
             return ("s4d",) + ("mamba",) * len(self.strides)
         return value if isinstance(value, tuple) else (value,) * self.levels
 
+    def complete(self) -> dict:
+        """Return all settings, defaults included, as plain JSON values, one per level where they are per level."""
+        per_level = {name: list(self.per_level(name)) for name in ("blocks", "d_model", "d_state", "n_layers")}
+        return super().complete() | per_level
+
     @model_validator(mode="after")
     def _check_levels(self):
         if any(factor < 2 for factor in self.strides):

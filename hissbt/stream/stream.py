@@ -1,13 +1,16 @@
 """A trained model that is fed one closed bar at a time and carries its state.
 
-The road of a bar: ``[6+C] bar → features → normalizer → network step → expected_return, prob_up, volatility``.
-``step`` takes a new bar, ``revise`` takes the same bar again with other values (Backtrader replays a forming bar,
-and calls indicators again when another feed moved). Both compute from the state before that bar, so a bar counts
-exactly once however often it is shown.
+The road of a bar: ``[6+C] bar → features → normalizer → network → expected_return, prob_up, volatility``, all
+in one compiled function. ``step`` takes a new bar, ``revise`` the same bar again with other values (Backtrader
+replays a forming bar, and calls indicators again when another feed moved): it computes from the state before
+that bar, so a bar counts exactly once however often it is shown.
 """
 
 import json
-from typing import Any, NamedTuple
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import safetensors.numpy
@@ -15,19 +18,16 @@ from safetensors import SafetensorError
 
 from hissbt.bars import BAR_FIELDS
 from hissbt.bundle import ModelBundle
-from hissbt.errors import StreamError
+from hissbt.errors import BarsError, BundleError, ConfigError, StreamError
 from hissbt.features import FeatureSet
-from hissbt.stream.torch_network import TorchNetwork, flatten_state, restore_state
+from hissbt.stream.kernels import run
+from hissbt.stream.networks import NETWORKS
+from hissbt.stream.plan import Planner, Program
 from hissbt.targets import TargetScale
+from hissbt.timeframe import parse_timeframe
 
 OUTPUTS = ("expected_return", "prob_up", "volatility")
-SNAPSHOT_VERSION = 1
-
-
-class _State(NamedTuple):
-    close_time_s: float  # of the last bar, -inf before the first
-    features: np.ndarray
-    network: Any
+SNAPSHOT_VERSION = 2
 
 
 class Stream:
@@ -36,18 +36,21 @@ class Stream:
     Outputs are float64 [3] in the order of ``OUTPUTS``: mean of the log return over the bundle's horizon,
     probability that it is positive, and its standard deviation.
 
-    Raises StreamError for a bar that is not finite, does not come after the last one, or a snapshot that does not
-    belong to this bundle.
+    ``reset_after`` makes the model start afresh, as before its first bar, where bars are missing for at least that
+    long (``"4h"``), or with every new UTC day that a bar opens in, a stock's session (``"session"``).
+
+    Raises BundleError for a kind of network without kernels, ConfigError for another ``reset_after``, StreamError
+    for a bar that is not finite, does not come after the last one, or a snapshot that does not belong here.
     """
 
-    def __init__(self, bundle: ModelBundle):
+    def __init__(self, bundle: ModelBundle, reset_after: str | None = None):
         self.bundle = bundle
         self.warmup = bundle.warmup
         self._bundle_sha256 = bundle.sha256  # once: it hashes the weights
         self._features = FeatureSet(bundle.features)
-        self._scale = TargetScale(**bundle.target_scale)
-        self._network = TorchNetwork(bundle)
-        self.reset()
+        self._program = _program(bundle, self._features, reset_after)
+        self._row = np.empty((1, len(self.fields)))
+        self._out = np.empty((1, len(OUTPUTS)))
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -56,33 +59,38 @@ class Stream:
 
     def reset(self) -> None:
         """Forget every bar seen."""
-        self._before = None
-        self._after = _State(-np.inf, self._features.initial_state(), self._network.initial_state())
+        self._program.reset()
 
     def step(self, bar: np.ndarray) -> np.ndarray:
         """Take the next closed bar, float64 [6+C] in the order of ``fields``; return the outputs [3]."""
-        outputs, after = self._compute(bar, self._after)
-        self._before, self._after = self._after, after
-        return outputs
+        self._row[0] = bar
+        self._run(self._row, self._out)
+        return self._out[0].copy()
 
     def revise(self, bar: np.ndarray) -> np.ndarray:
         """Take other values for the bar that was stepped last; return the outputs [3]."""
-        if self._before is None:
+        program = self._program
+        if program.D[1] == -np.inf:
             raise StreamError("there is no bar to revise: step the first bar before revising it")
-        outputs, self._after = self._compute(bar, self._before)
-        return outputs
+        self._check(np.asarray(bar), program.D[program.memory + 1])
+        program.undo()
+        return self.step(bar)
 
     def scan(self, rows: np.ndarray) -> np.ndarray:
-        """Step over ``rows`` [T,6+C]; return the outputs [T,3], bit-identical to as many calls of ``step``."""
-        return np.array([self.step(row) for row in rows]).reshape(-1, len(OUTPUTS))
+        """Step over ``rows`` [T,6+C]; return the outputs [T,3], bit-identical to as many calls of ``step``.
+
+        If one of the rows cannot be taken, none is.
+        """
+        rows = np.array(rows, dtype=np.float64, order="C").reshape(-1, len(self.fields))
+        out = np.empty((len(rows), len(OUTPUTS)))
+        self._run(rows, out)
+        return out
 
     def snapshot(self) -> bytes:
         """Return everything that the next bar depends on: states, chunk phase, last close time, bundle sha."""
-        states = [self._after] if self._before is None else [self._after, self._before]
-        header = {"version": SNAPSHOT_VERSION, "bundle": self._bundle_sha256, "states": len(states)}
-        arrays = {"header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)}
-        for i, state in enumerate(states):
-            arrays |= {f"{i}.{j}": np.asarray(leaf, order="C") for j, leaf in enumerate(_leaves(state))}
+        network, rest = self._program.state
+        header = json.dumps({"version": SNAPSHOT_VERSION, "bundle": self._bundle_sha256})
+        arrays = {"header": np.frombuffer(header.encode(), dtype=np.uint8), "network": network, "rest": rest}
         return safetensors.numpy.save(arrays)
 
     def restore(self, snapshot: bytes) -> None:
@@ -90,47 +98,81 @@ class Stream:
         try:
             arrays = safetensors.numpy.load(snapshot)
             header = json.loads(arrays["header"].tobytes())
-        except (SafetensorError, KeyError, ValueError) as error:
+            version, bundle_sha256 = header["version"], header["bundle"]
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise StreamError("the snapshot is damaged: start the stream afresh and warm it up") from error
-        if header["version"] != SNAPSHOT_VERSION:
+        if version != SNAPSHOT_VERSION:
             raise StreamError(
-                f"the snapshot has schema version {header['version']}, this hissbt reads "
-                f"{SNAPSHOT_VERSION}: start the stream afresh and warm it up"
+                f"the snapshot has schema version {version}, this hissbt reads {SNAPSHOT_VERSION}: "
+                "start the stream afresh and warm it up"
             )
-        if header["bundle"] != self._bundle_sha256:
+        if bundle_sha256 != self._bundle_sha256:
             raise StreamError("the snapshot belongs to another bundle: restore it with the bundle it came from")
-        states = [self._state(arrays, i) for i in range(header["states"])]
-        self._after, self._before = states[0], states[1] if len(states) == 2 else None
+        for here, name in zip(self._program.state, ("network", "rest"), strict=True):
+            if name not in arrays or arrays[name].shape != here.shape or arrays[name].dtype != here.dtype:
+                raise StreamError("the snapshot does not fit this bundle: start the stream afresh and warm it up")
+        for here, name in zip(self._program.state, ("network", "rest"), strict=True):
+            here[:] = arrays[name]
 
-    def _state(self, arrays: dict[str, np.ndarray], i: int) -> _State:
-        count = sum(name.startswith(f"{i}.") for name in arrays)
-        close_time_s, features, *network = (arrays[f"{i}.{j}"] for j in range(count))
-        try:
-            restored = restore_state(self._network.initial_state(), network)
-        except (ValueError, IndexError) as error:
-            raise StreamError("the snapshot does not fit this bundle: start the stream afresh") from error
-        return _State(float(close_time_s), features, restored)
+    def _run(self, rows: np.ndarray, out: np.ndarray) -> None:
+        program = self._program
+        last_s = program.D[1]
+        if run.signatures:
+            bad = run(program.table, program.W, program.S, program.D, rows, out)
+        else:
+            with _saying_why_it_takes_long():
+                bad = run(program.table, program.W, program.S, program.D, rows, out)
+        if bad >= 0:
+            self._check(rows[bad], rows[bad - 1, 0] if bad else last_s)
 
-    def _compute(self, bar: np.ndarray, before: _State) -> tuple[np.ndarray, _State]:
-        self._check(bar, before)
-        feature_state = before.features.copy()
-        x = self.bundle.normalizer(self._features.step(bar, feature_state))  # [F]
-        outputs, network_state = self._network.step(x, before.network)
-        return self._scale.forecast(*outputs), _State(float(bar[0]), feature_state, network_state)
-
-    def _check(self, bar: np.ndarray, before: _State) -> None:
+    def _check(self, bar: np.ndarray, last_s: float) -> None:
+        """Say what is wrong with a bar, if anything is."""
         if not np.isfinite(bar).all():
             name = self.fields[int(np.argmin(np.isfinite(bar)))]
             raise StreamError(f"the bar that closes at {_stamp(bar[0])} has no finite {name}: repair the bars")
-        if bar[0] <= before.close_time_s:
+        if bar[0] <= last_s:
             raise StreamError(
                 f"the bar that closes at {_stamp(bar[0])} does not come after the last one at "
-                f"{_stamp(before.close_time_s)}: feed bars in order, each once"
+                f"{_stamp(last_s)}: feed bars in order, each once"
             )
 
 
-def _leaves(state: _State) -> list[np.ndarray]:
-    return [np.asarray(state.close_time_s), state.features, *flatten_state(state.network)]
+def _program(bundle: ModelBundle, features: FeatureSet, reset_after: str | None) -> Program:
+    if bundle.kind not in NETWORKS:
+        raise BundleError(f"a stream cannot run a {bundle.kind!r} bundle: it runs {', '.join(NETWORKS)}")
+    planner = Planner(features.size)
+    try:
+        NETWORKS[bundle.kind](planner, bundle.config, bundle.weights)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"the weights of this {bundle.kind} bundle do not fit its config ({error}): train it again"
+        ) from error
+    scale = TargetScale(**bundle.target_scale)
+    return planner.finish(features, bundle.normalizer, scale, _resets(bundle.timeframe, reset_after))
+
+
+def _resets(timeframe: str, reset_after: str | None) -> tuple[float, float, float]:
+    """Return the timeframe (s), the gap that resets (s), and whether each day does."""
+    length_s = parse_timeframe(timeframe).total_seconds()
+    if reset_after is None or reset_after == "session":
+        return length_s, np.inf, float(reset_after == "session")
+    try:
+        return length_s, parse_timeframe(reset_after).total_seconds(), 0.0
+    except (BarsError, AttributeError) as error:
+        raise ConfigError(f"reset_after {reset_after!r} is neither a length such as 4h nor 'session'") from error
+
+
+@contextmanager
+def _saying_why_it_takes_long() -> Iterator[None]:
+    """Print a line to stderr if what is inside takes longer than loading compiled code does."""
+    text = "hissbt: compiling the stream, once for this installation …"
+    timer = threading.Timer(2.0, print, args=(text,), kwargs={"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _stamp(close_time_s: float) -> str:

@@ -63,7 +63,7 @@ def train(
     run_id = {"data": bars.sha256, "kind": kind, "config": config.model_dump(mode="json")}
     best = _fit(module, data, config, checkpoints, run_id, resume, progress)
     module.load_state_dict(best)
-    bundle = _bundle(module, kind, network, bars, data, config)
+    bundle = _bundle(module, kind, bars, data, config)
     bundle.save(out)
     shutil.rmtree(checkpoints)
     return bundle
@@ -168,11 +168,11 @@ def _quiet_lightning() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _bundle(module: ForecastModule, kind, network, bars: Bars, data: TrainingData, config) -> ModelBundle:
+def _bundle(module: ForecastModule, kind, bars: Bars, data: TrainingData, config) -> ModelBundle:
     scale, metrics = _validate(module, data)
     return ModelBundle(
         kind=kind,
-        config=network,
+        config=module.network.config.complete(),
         features=data.features.names,
         normalizer=data.normalizer,
         horizon=config.horizon,

@@ -28,7 +28,7 @@ def random_bundle(
             parameter.add_(0.1 * torch.randn_like(parameter))
     return ModelBundle(
         kind=kind,
-        config=config,
+        config=net.config.complete(),
         features=feature_set.names,
         normalizer=Normalizer.fit(feature_set.scan(bars.arrays(feature_set.columns))),
         horizon=1,

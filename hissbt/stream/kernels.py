@@ -1,0 +1,372 @@
+"""The compiled recurrence: one numba function that runs any network, bar by bar.
+
+A network is a *plan* (``hissbt.stream.plan``): rows of eight int64, an operation and where its operands lie in two
+float32 buffers, the weights W and the state S. One function, ``run``, walks the plan for every bar. It is compiled
+once for all networks and kept on disk. Each operation has a twin in plain numpy in ``hissbt.stream.reference``.
+
+Written for speed, hence: inner loops run over channels of slices, which LLVM turns into vector instructions;
+division by zero gives inf, since Python's check for it would prevent that; nothing is allocated; exp and erf are
+polynomials in float32. Sums may be reordered (``FAST``), but NaN and infinities keep their meaning. The same
+compiled code serves one bar and many, so both give the same bits.
+
+After an edit of features.py or targets.py, remove ``__pycache__``: numba looks at this file only when it decides
+whether its stored code is up to date.
+"""
+
+import math
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from hissbt.features import step_all
+from hissbt.targets import in_units
+
+FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
+OPERATIONS = (
+    "linear",
+    "norm",
+    "s4d",
+    "gated_add",
+    "add",
+    "push",
+    "gate",
+    "mean",
+    "copy",
+    "conv",
+    "selective_scan",
+    "heads",
+)
+(LINEAR, NORM, S4D, GATED_ADD, ADD, PUSH, GATE, MEAN, COPY, CONV, SELECTIVE_SCAN, HEADS) = range(len(OPERATIONS))
+
+f32 = np.float32
+DAY_S = 86400.0
+kernel = njit(fastmath=FAST, error_model="numpy", inline="always")
+
+
+@intrinsic
+def _as_float(typingctx, bits):
+    """Read the bits of an int32 as a float32."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), codegen
+
+
+# --- functions of one number ----------------------------------------------------------------------------------
+
+
+@kernel
+def exp(x):
+    """e^x in float32, relative error below 1.2e-7: 2^k times a polynomial (Cephes expf coefficients)."""
+    x = min(max(x, f32(-87.0)), f32(88.0))
+    k = np.floor(x * f32(1.44269504) + f32(0.5))
+    r = x - k * f32(0.693359375) + k * f32(2.12194440e-4)
+    p = f32(1.9875691500e-4)
+    p = p * r + f32(1.3981999507e-3)
+    p = p * r + f32(8.3334519073e-3)
+    p = p * r + f32(4.1665795894e-2)
+    p = p * r + f32(1.6666665459e-1)
+    p = p * r + f32(5.0000001201e-1)
+    p = p * r * r + r + f32(1.0)
+    return p * _as_float((np.int32(k) + np.int32(127)) << np.int32(23))
+
+
+@kernel
+def sigmoid(x):
+    """1 / (1 + e^-x)."""
+    return f32(1.0) / (f32(1.0) + exp(-x))
+
+
+@kernel
+def tanh(x):
+    """2 sigmoid(2x) - 1, absolute error below 3e-7."""
+    return f32(2.0) / (f32(1.0) + exp(f32(-2.0) * x)) - f32(1.0)
+
+
+@kernel
+def softplus(x):
+    """ln(1 + e^x) = max(x, 0) + ln(1 + y) with y = e^-|x| <= 1, by the series of 2 artanh(y / (2 + y))."""
+    y = exp(-abs(x))
+    s = y / (f32(2.0) + y)
+    q = s * s
+    p = f32(1 / 13)
+    p = p * q + f32(1 / 11)
+    p = p * q + f32(1 / 9)
+    p = p * q + f32(1 / 7)
+    p = p * q + f32(1 / 5)
+    p = p * q + f32(1 / 3)
+    return max(x, f32(0.0)) + f32(2.0) * s * (p * q + f32(1.0))
+
+
+@kernel
+def gelu(x):
+    """x Phi(x), with erf by Abramowitz and Stegun 7.1.26: absolute error of erf below 5e-7 in float32."""
+    z = abs(x) * f32(0.70710678)
+    t = f32(1.0) / (f32(1.0) + f32(0.3275911) * z)
+    p = f32(1.061405429) * t - f32(1.453152027)
+    p = p * t + f32(1.421413741)
+    p = p * t - f32(0.284496736)
+    p = p * t + f32(0.254829592)
+    erf = f32(1.0) - p * t * exp(-z * z)
+    return f32(0.5) * x * (f32(1.0) + (erf if x >= f32(0.0) else -erf))
+
+
+# --- operations: S is the state, W the weights; x, y are places in S, w, b places in W -------------------------
+
+
+@kernel
+def linear(S, W, x, y, n, m, w, b):
+    """y[m] = b + A x[n], A stored as [n,m]; b = -1 for none; eight rows of A at a time save passes over y."""
+    X, Y = S[x : x + n], S[y : y + m]
+    if b < 0:
+        for o in range(m):
+            Y[o] = f32(0.0)
+    else:
+        B = W[b : b + m]
+        for o in range(m):
+            Y[o] = B[o]
+    eights = n // 8 * 8
+    for i in range(0, eights, 8):
+        x0, x1, x2, x3 = X[i], X[i + 1], X[i + 2], X[i + 3]
+        x4, x5, x6, x7 = X[i + 4], X[i + 5], X[i + 6], X[i + 7]
+        A = W[w + i * m : w + (i + 8) * m]
+        for o in range(m):
+            Y[o] += (
+                x0 * A[o]
+                + x1 * A[o + m]
+                + x2 * A[o + 2 * m]
+                + x3 * A[o + 3 * m]
+                + x4 * A[o + 4 * m]
+                + x5 * A[o + 5 * m]
+                + x6 * A[o + 6 * m]
+                + x7 * A[o + 7 * m]
+            )
+    for i in range(eights, n):
+        x0 = X[i]
+        A = W[w + i * m : w + (i + 1) * m]
+        for o in range(m):
+            Y[o] += x0 * A[o]
+
+
+@kernel
+def norm(S, W, x, y, n, w):
+    """y[n] = layer norm of x[n], gain and bias [2,n] at w, epsilon 1e-5."""
+    X, Y, gain, bias = S[x : x + n], S[y : y + n], W[w : w + n], W[w + n : w + 2 * n]
+    mean = f32(0.0)
+    for i in range(n):
+        mean += X[i]
+    mean /= f32(n)
+    variance = f32(0.0)
+    for i in range(n):
+        variance += (X[i] - mean) * (X[i] - mean)
+    scale = f32(1.0) / f32(math.sqrt(variance / f32(n) + f32(1e-5)))
+    for i in range(n):
+        Y[i] = (X[i] - mean) * scale * gain[i] + bias[i]
+
+
+@kernel
+def s4d(S, W, x, y, n, pairs, w, h):
+    """h = A h + B x, y = gelu(2 Re(C h) + D x); re, im of A, B, 2C [6,pairs,n], D [n] at w; h [2,pairs,n]."""
+    size = pairs * n
+    X, Y, D = S[x : x + n], S[y : y + n], W[w + 6 * size : w + 6 * size + n]
+    for i in range(n):
+        Y[i] = D[i] * X[i]
+    for p in range(pairs):
+        at = w + p * n
+        a_re, a_im = W[at : at + n], W[at + size : at + size + n]
+        b_re, b_im = W[at + 2 * size : at + 2 * size + n], W[at + 3 * size : at + 3 * size + n]
+        c_re, c_im = W[at + 4 * size : at + 4 * size + n], W[at + 5 * size : at + 5 * size + n]
+        h_re, h_im = S[h + p * n : h + (p + 1) * n], S[h + size + p * n : h + size + (p + 1) * n]
+        for i in range(n):
+            u, re, im = X[i], h_re[i], h_im[i]
+            new_re = a_re[i] * re - a_im[i] * im + b_re[i] * u
+            new_im = a_re[i] * im + a_im[i] * re + b_im[i] * u
+            h_re[i] = new_re
+            h_im[i] = new_im
+            Y[i] += c_re[i] * new_re - c_im[i] * new_im
+    for i in range(n):
+        Y[i] = gelu(Y[i])
+
+
+@kernel
+def gated_add(S, x, y, n):
+    """y[n] += x[:n] sigmoid(x[n:2n]): a gated linear unit onto the residual."""
+    A, B, Y = S[x : x + n], S[x + n : x + 2 * n], S[y : y + n]
+    for i in range(n):
+        Y[i] += A[i] * sigmoid(B[i])
+
+
+@kernel
+def add(S, x, y, n):
+    """y[n] += x[n]."""
+    X, Y = S[x : x + n], S[y : y + n]
+    for i in range(n):
+        Y[i] += X[i]
+
+
+@kernel
+def copy(S, x, y, n):
+    """y[n] = x[n]."""
+    X, Y = S[x : x + n], S[y : y + n]
+    for i in range(n):
+        Y[i] = X[i]
+
+
+@kernel
+def mean(S, x, y, n, rows):
+    """y[n] = mean of the rows of x[rows,n]."""
+    copy(S, x, y, n)
+    for r in range(1, rows):
+        add(S, x + r * n, y, n)
+    Y = S[y : y + n]
+    for i in range(n):
+        Y[i] /= f32(rows)
+
+
+@kernel
+def conv(S, W, x, y, n, width, w, h):
+    """y[n] = silu(bias + causal depthwise convolution of x[n]); weights [width,n], bias at w; h [width-1,n]."""
+    X, Y, B = S[x : x + n], S[y : y + n], W[w + width * n : w + width * n + n]
+    newest = W[w + (width - 1) * n : w + width * n]
+    for i in range(n):
+        Y[i] = B[i] + newest[i] * X[i]
+    for k in range(width - 1):
+        K, P = W[w + k * n : w + (k + 1) * n], S[h + k * n : h + (k + 1) * n]
+        for i in range(n):
+            Y[i] += K[i] * P[i]
+    for k in range(width - 2):
+        copy(S, h + (k + 1) * n, h + k * n, n)
+    copy(S, x, h + (width - 2) * n, n)
+    for i in range(n):
+        Y[i] = Y[i] * sigmoid(Y[i])
+
+
+@kernel
+def selective_scan(S, W, x, y, n, states, w, h, rank):
+    """Mamba's recurrence h = exp(dt A) h + dt u b, y = (c h + D u) silu(gate), dt = softplus of its raw value.
+
+    At x: raw input, gate, u, raw dt, each [n], then a projection [rank] that is not used here, b and c [states].
+    A [states,n], D [n] at w; h [states,n].
+    """
+    G, U, T = S[x + n : x + 2 * n], S[x + 2 * n : x + 3 * n], S[x + 3 * n : x + 4 * n]
+    B, C = (
+        S[x + 4 * n + rank : x + 4 * n + rank + states],
+        S[x + 4 * n + rank + states : x + 4 * n + rank + 2 * states],
+    )
+    Y, D = S[y : y + n], W[w + states * n : w + (states + 1) * n]
+    for i in range(n):
+        T[i] = softplus(T[i])
+        Y[i] = D[i] * U[i]
+    for k in range(states):
+        b, c = B[k], C[k]
+        A, H = W[w + k * n : w + (k + 1) * n], S[h + k * n : h + (k + 1) * n]
+        for i in range(n):
+            H[i] = exp(T[i] * A[i]) * H[i] + T[i] * U[i] * b
+            Y[i] += c * H[i]
+    for i in range(n):
+        Y[i] = Y[i] * G[i] * sigmoid(G[i])
+
+
+@kernel
+def heads(S, W, x, y, n, w, skip, features, inputs):
+    """y[3] = bias [3], rows [3,n] at w times x[n], rows [3,features] at skip times the inputs, summed."""
+    X, F = S[x : x + n], S[inputs : inputs + features]
+    for o in range(3):
+        total = W[w + o]
+        row = W[w + 3 + o * n : w + 3 + (o + 1) * n]
+        for i in range(n):
+            total += X[i] * row[i]
+        row = W[skip + o * features : skip + (o + 1) * features]
+        for i in range(features):
+            total += F[i] * row[i]
+        S[y + o] = total
+    S[y + 2] = softplus(S[y + 2])
+
+
+# --- the walk through the plan ---------------------------------------------------------------------------------
+
+
+@njit(fastmath=FAST, error_model="numpy")
+def walk(plan, S, W, bars):
+    """Run the network once, on the inputs that lie in S, as bar number ``bars`` (from 1)."""
+    row = 0
+    while row < len(plan):
+        kind, x, y, n = plan[row, 0], plan[row, 1], plan[row, 2], plan[row, 3]
+        a, b, c, d = plan[row, 4], plan[row, 5], plan[row, 6], plan[row, 7]
+        row += 1
+        if kind == LINEAR:
+            linear(S, W, x, y, n, a, b, c)
+        elif kind == NORM:
+            norm(S, W, x, y, n, a)
+        elif kind == S4D:
+            s4d(S, W, x, y, n, a, b, c)
+        elif kind == GATED_ADD:
+            gated_add(S, x, y, n)
+        elif kind == ADD:
+            add(S, x, y, n)
+        elif kind == COPY:
+            copy(S, x, y, n)
+        elif kind == PUSH:
+            # y is a block of b rows; x is a new one every a bars
+            copy(S, x, y + (bars // a - 1) % b * n, n)
+        elif kind == GATE:
+            # what follows, up to row y, runs only when a block of x bars closes
+            if bars % x != 0:
+                row = y
+        elif kind == MEAN:
+            mean(S, x, y, n, a)
+        elif kind == CONV:
+            conv(S, W, x, y, n, a, b, c)
+        elif kind == SELECTIVE_SCAN:
+            selective_scan(S, W, x, y, n, a, b, c, d)
+        elif kind == HEADS:
+            heads(S, W, x, y, n, a, b, c, d)
+
+
+@njit(cache=True, error_model="numpy")
+def run(table, W, S, D, rows, out):
+    """Take bars ``rows`` float64 [T,6+C] in order; write their outputs to ``out`` float64 [T,3]; return -1.
+
+    The other arguments are those of ``hissbt.stream.plan.Program``, which also explains their layout. The state
+    before the last bar is kept, so that this bar can be revised. If a bar is not finite or does not come after
+    the one before it, its number is returned and nothing is done.
+    """
+    features, size, initial = table[0, 0], table[0, 1], table[0, 2]
+    inputs, outputs, memory = table[0, 3], table[0, 4], table[0, 5]
+    feature_plan, plan = table[1 : 1 + features, :4], table[1 + features :]
+    constants = D[2 * memory :]
+    timeframe_s, reset_gap_s, daily_reset, clip = constants[0], constants[1], constants[2], constants[3]
+    ret_mean, ret_std, vol_scale = constants[4], constants[5], constants[6]
+    means, stds = constants[7 : 7 + features], constants[7 + features : 7 + 2 * features]
+    values = constants[7 + 2 * features :]
+    last_s = D[1]
+    for t in range(len(rows)):
+        if not (np.isfinite(rows[t]).all() and rows[t, 0] > last_s):
+            return t
+        last_s = rows[t, 0]
+    for t in range(len(rows)):
+        bar, close_time_s, last_s = rows[t], rows[t, 0], D[1]
+        if t == len(rows) - 1:
+            D[memory : 2 * memory] = D[:memory]
+            S[size : 2 * size] = S[:size]
+        if D[0] > 0.0:
+            gap = close_time_s - last_s - timeframe_s >= reset_gap_s
+            day = math.floor((close_time_s - timeframe_s) / DAY_S) != math.floor((last_s - timeframe_s) / DAY_S)
+            if gap or (daily_reset > 0.0 and day):
+                S[:size] = W[initial : initial + size]
+                D[0] = 0.0
+                D[2:memory] = 0.0
+        D[0] += 1.0
+        D[1] = close_time_s
+        step_all(feature_plan, bar, D[2:memory], values)
+        for i in range(features):
+            # Exactly Normalizer.__call__, in the network's precision.
+            S[inputs + i] = f32(min(max((values[i] - means[i]) / stds[i], -clip), clip))
+        walk(plan, S, W, int(D[0]))
+        out[t, 0], out[t, 1], out[t, 2] = in_units(
+            S[outputs], S[outputs + 1], S[outputs + 2], ret_mean, ret_std, vol_scale
+        )
+    return -1

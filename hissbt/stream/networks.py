@@ -1,0 +1,151 @@
+"""From the config and weights of a bundle to a plan: one function a kind of network.
+
+Names of weights are those of the torch networks in ``hissbt.models``; configs are complete, as bundles hold them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from hissbt.stream.plan import Place, Planner
+
+Weights = Mapping[str, np.ndarray]
+
+
+class _Names:
+    """Weights under a prefix: ``names["a"]`` is ``weights[prefix + "a"]``."""
+
+    def __init__(self, weights: Weights, prefix: str = ""):
+        self._weights, self._prefix = weights, prefix
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return np.asarray(self._weights[self._prefix + name])
+
+    def under(self, name: str) -> "_Names":
+        """Return the weights of a submodule."""
+        return _Names(self._weights, f"{self._prefix}{name}.")
+
+
+def hiss(planner: Planner, config: Mapping[str, Any], weights: Weights) -> None:
+    """``hissbt.models.hiss.HiSSNet``."""
+    names, widths, factors = _Names(weights), config["d_model"], config["strides"]
+    summed = config["fuse"] == "sum"
+    # The newest values of all levels lie side by side: concatenated as they are, and held between updates.
+    held = planner.state(sum(widths), np.concatenate([np.zeros(widths[0]), *_first_held(names, widths)]))
+    starts = [held + sum(widths[:i]) for i in range(len(widths))]
+    source, width, gates, stride = planner.inputs, planner.n_features, [], 1
+    for i, (start, d_model) in enumerate(zip(starts, widths, strict=True)):
+        if i:
+            source = _block(planner, starts[i - 1], width, factors[i - 1], stride, config["downsample"])
+            stride *= factors[i - 1]
+            gates.append(planner.add("gate", stride, 0))
+            source = _pool(
+                planner, source, width, factors[i - 1], config["downsample"], names.under(f"pools.{i - 1}")
+            )
+        level = names.under(f"levels.{i}")
+        planner.linear(source, start, level["embed.weight"], level["embed.bias"])
+        for j in range(config["n_layers"][i]):
+            block = level.under(f"blocks.{j}")
+            (_s4d_block if config["blocks"][i] == "s4d" else _mamba_block)(planner, start, d_model, block, config)
+        width = d_model
+    for gate in gates:
+        planner.close(gate)
+    fused, total = held, sum(widths)
+    if summed:
+        fused, total = planner.scratch(widths[0]), widths[0]
+        planner.add("copy", held, fused, total)
+        for start in starts[1:]:
+            planner.add("add", start, fused, total)
+    _read(planner, fused, total, names)
+
+
+def _first_held(names: _Names, widths: list[int]) -> list[np.ndarray]:
+    return [names[f"first_held.{i}"] for i in range(len(widths) - 1)]
+
+
+def _block(planner: Planner, x: Place, width: int, factor: int, stride: int, how: str) -> Place:
+    """Collect the newest ``factor`` values of a level; the last one alone needs no block."""
+    if how == "last":
+        return x
+    block = planner.state(factor * width)
+    planner.add("push", x, block, width, stride, factor)
+    return block
+
+
+def _pool(planner: Planner, block: Place, width: int, factor: int, how: str, names: _Names) -> Place:
+    """Turn a closed block into one value of the next level."""
+    if how == "last":
+        return block
+    pooled = planner.scratch(width)
+    if how == "mean":
+        planner.add("mean", block, pooled, width, factor)
+    else:
+        planner.linear(block, pooled, names["conv.weight"], names["conv.bias"])
+    return pooled
+
+
+def _norm(planner: Planner, x: Place, n: int, names: _Names) -> Place:
+    y = planner.scratch(n)
+    planner.add("norm", x, y, n, planner.weights(names["weight"], names["bias"]))
+    return y
+
+
+def _read(planner: Planner, x: Place, n: int, names: _Names) -> None:
+    """Append the last norm and the heads."""
+    x = _norm(planner, x, n, names.under("norm"))
+    readout = planner.weights(names["heads.readout.bias"], names["heads.readout.weight"])
+    skip = planner.weights(names["heads.skip.weight"])
+    planner.outputs = planner.scratch(3)
+    planner.add("heads", x, planner.outputs, n, readout, skip, planner.n_features, planner.inputs)
+
+
+def _s4d_block(planner: Planner, x: Place, n: int, names: _Names, config: Mapping[str, Any]) -> None:
+    """Append x += glu(linear(gelu(s4d(norm(x)))))."""
+    mixer = names.under("mixer")
+    normed, mixed, gated = _norm(planner, x, n, names.under("norm")), planner.scratch(n), planner.scratch(2 * n)
+    a, b, c = discretize_s4d(mixer.under("kernel"), config["discretization"])  # [n,pairs] each
+    parts = [part.T for z in (a, b, 2 * c) for part in (z.real, z.imag)]  # [pairs,n] each
+    pairs = a.shape[1]
+    at = planner.weights(*parts, mixer["D"])
+    planner.add("s4d", normed, mixed, n, pairs, at, planner.state(2 * pairs * n))
+    planner.linear(mixed, gated, mixer["output_linear.0.weight"][..., 0], mixer["output_linear.0.bias"])
+    planner.add("gated_add", gated, x, n)
+
+
+def discretize_s4d(kernel: _Names, discretization: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return A, B and C of S4D's recurrence, complex [H,P], from double precision rounded once, as in training."""
+    dt = np.exp(kernel["log_dt"].astype(np.float64))[:, None]  # [H,1]
+    a = -np.exp(kernel["log_A_real"].astype(np.float64)) + 1j * kernel["A_imag"].astype(np.float64)  # [H,P]
+    if discretization == "zoh":
+        a_bar = np.exp(dt * a)
+        b_bar = (a_bar - 1) / a
+    else:
+        a_bar = (1 + dt * a / 2) / (1 - dt * a / 2)
+        b_bar = dt / (1 - dt * a / 2)
+    c = kernel["C"][..., 0] + 1j * kernel["C"][..., 1]
+    return a_bar.astype(np.complex64), b_bar.astype(np.complex64), c
+
+
+def _mamba_block(planner: Planner, x: Place, n: int, names: _Names, config: Mapping[str, Any]) -> None:
+    """Append x += mamba(norm(x))."""
+    mixer = names.under("mixer")
+    inner, states = mixer["A_log"].shape
+    rank, width = mixer["dt_proj.weight"].shape[1], mixer["conv1d.weight"].shape[-1]
+    normed = _norm(planner, x, n, names.under("norm"))
+    # raw, gate, u, dt: [inner] each, then the projection: what the scan expects side by side
+    work = planner.scratch(4 * inner + rank + 2 * states)
+    u, dt, projection = work + 2 * inner, work + 3 * inner, work + 4 * inner
+    planner.linear(normed, work, mixer["in_proj.weight"], None)
+    at = planner.weights(mixer["conv1d.weight"][:, 0].T, mixer["conv1d.bias"])
+    planner.add("conv", work, u, inner, width, at, planner.state((width - 1) * inner))
+    planner.linear(u, projection, mixer["x_proj.weight"], None)
+    planner.linear(projection, dt, mixer["dt_proj.weight"], mixer["dt_proj.bias"])
+    at = planner.weights(-np.exp(mixer["A_log"].T), mixer["D"])
+    mixed, added = planner.scratch(inner), planner.scratch(n)
+    planner.add("selective_scan", work, mixed, inner, states, at, planner.state(states * inner), rank)
+    planner.linear(mixed, added, mixer["out_proj.weight"], None)
+    planner.add("add", added, x, n)
+
+
+NETWORKS: Mapping[str, Callable[[Planner, Mapping[str, Any], Weights], None]] = {"hiss": hiss}
