@@ -118,11 +118,12 @@ class HiSSStrategy(bt.Strategy):
             self.forecast.expected_return[0], volatility, scale=self.p.scale, max_fraction=self.p.max_fraction
         )
         size = position_size(fraction, side, self.broker.getvalue(), price, self.p.quantity_step)
-        if size == 0:  # Backtrader's brackets fail on a size of 0
-            return
         stop, target = exit_prices(
             price, side, volatility, stop=self.p.stop_volatility, target=self.p.target_volatility
         )
+        # A size that would count as flat, or a stop at the very price: the forecast's volatility makes no sense.
+        if size <= FLAT or stop == price:
+            return
         place = self.buy_bracket if side > 0 else self.sell_bracket
         self._bracket = place(
             size=size,
@@ -139,7 +140,8 @@ class HiSSStrategy(bt.Strategy):
         for order in self._bracket:
             self.cancel(order)
         if abs(self.position.size) > FLAT and not (self._exit is not None and self._exit.alive()):
-            self._exit = self.close(reason=reason)
+            # Unchecked: a close needs no margin, yet Backtrader would refuse it to an account that owes money.
+            self._exit = self.close(reason=reason, _checksubmit=False)
 
 
 if __name__ == "__main__":

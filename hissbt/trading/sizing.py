@@ -38,8 +38,9 @@ def position_size(fraction: float, side: int, equity: float, price: float, quant
 
 def _round_down(size: float, step: float) -> float:
     steps = math.floor(size / step)
-    # 3 * 0.1 / 0.1 may come out just below 3: one more step is right where it still does not exceed the size.
-    return (steps + 1) * step if (steps + 1) * step <= size else steps * step
+    # The quotient is rounded: 3 * 0.1 / 0.1 may come out just below 3, and what lies just below 3 steps as 3.
+    multiples = (count * step for count in (steps + 1, steps, steps - 1))
+    return next((multiple for multiple in multiples if multiple <= size), 0.0)
 
 
 class KellySizer(bt.Sizer):

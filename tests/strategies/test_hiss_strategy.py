@@ -17,6 +17,7 @@ from hissbt.strategies.hiss import HiSSStrategy
 from hissbt.trading.sizing import FLAT
 
 UP, DOWN, NONE = (0.02, 0.9, 0.02), (-0.02, 0.1, 0.02), (0.0, 0.5, 0.02)
+CLOSING = {"signal", "drawdown", "unprotected"}
 
 
 class Observed(HiSSStrategy):
@@ -33,6 +34,7 @@ class Observed(HiSSStrategy):
     def next(self):
         before = {o.ref for o in self.placed}
         note = {"size": self.position.size, "price": self.data.close[0], "value": self.broker.getvalue()}
+        note["bar"] = len(self.data)
         note["live"] = self._live()
         super().next()
         note["live_after"] = self._live()
@@ -57,13 +59,15 @@ class Observed(HiSSStrategy):
         self.status.setdefault(order.info["reason"], []).append((len(self), order.getstatusname()))
 
 
-def run(prices, rows, *, cash=100_000.0, runonce=True, filler=None, **params):
-    """Run Observed over rows of (open, high, low, close)."""
+def run(prices, rows, *, cash=100_000.0, filler=None, mode=None, second=False, **params):
+    """Run Observed over rows of (open, high, low, close); a second feed calls it between these bars too."""
     frame = pd.DataFrame(prices, columns=["open", "high", "low", "close"])
     frame["volume"] = 10.0
     frame.index = pd.date_range("2024-01-01", periods=len(frame))
-    cerebro = bt.Cerebro(stdstats=False, runonce=runonce, preload=runonce)
+    cerebro = bt.Cerebro(stdstats=False, **(mode or {}))
     cerebro.adddata(bt.feeds.PandasData(dataname=frame))
+    if second:
+        cerebro.adddata(bt.feeds.PandasData(dataname=frame.shift(freq="12h")))
     cerebro.addstrategy(Observed, rows=rows, **params)
     cerebro.broker.setcash(cash)
     cerebro.broker.setcommission(commission=0.00055)
@@ -82,61 +86,83 @@ def sizes(strategy):
 
 @st.composite
 def markets(draw):
-    """Bars that jump and range, with a forecast at each."""
+    """Bars that range, jump or stand still, at any price level, with a forecast at each."""
     n = draw(st.integers(5, 60))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    scale = draw(st.sampled_from([0.002, 0.02, 0.15]))
-    close = 100 * np.exp(np.cumsum(scale * rng.standard_normal(n)))
-    opens = np.r_[100, close[:-1]] * np.exp(0.3 * scale * rng.standard_normal(n))
+    scale = draw(st.sampled_from([0.0, 0.002, 0.02, 0.15]))
+    jumps = draw(st.sampled_from([0.0, 0.1])) > rng.random(n)
+    moves = scale * rng.standard_normal(n) + np.where(jumps, rng.choice([-2.0, -0.7, 0.7, 2.0], n), 0)
+    close = draw(st.sampled_from([100.0, 1e-6, 1e8])) * np.exp(np.cumsum(moves))
+    opens = np.r_[close[0], close[:-1]] * np.exp(0.3 * scale * rng.standard_normal(n))
+    opens[jumps] = close[jumps]  # a gap: nothing trades in between
     spread = np.exp(np.abs(scale * rng.standard_normal((2, n))))
     high, low = np.maximum(opens, close) * spread[0], np.minimum(opens, close) / spread[1]
-    rows = np.column_stack(
-        [
-            rng.normal(0, 0.02, n),
-            rng.uniform(0, 1, n),
-            np.where(rng.random(n) < 0.1, rng.choice([0.0, np.nan], n), rng.uniform(0.005, 0.1, n)),
-        ]
-    )
+    senseless = rng.choice([0.0, 1e-160, 1e7, 1e150, np.inf, np.nan], n)
+    volatility = np.where(rng.random(n) < 0.1, senseless, rng.uniform(0.005, 0.1, n))
+    rows = np.column_stack([rng.normal(0, 0.02, n), rng.uniform(0, 1, n), volatility])
     if draw(st.booleans()):  # a persistent forecast, so that stops and targets are reached
         rows[:, :2] = UP[:2] if draw(st.booleans()) else DOWN[:2]
+    rows[rng.random(n) < 0.05, 0] = np.nan
     return np.column_stack([opens, high, low, close]).tolist(), rows.tolist()
 
 
+MODES = [
+    {},
+    {"mode": {"runonce": False, "preload": False}},
+    {"mode": {"exactbars": 1}},
+    {"second": True},
+    {"second": True, "mode": {"runonce": False}},
+]
 any_run = {
     "market": markets(),
-    "runonce": st.booleans(),
+    "mode": st.sampled_from(MODES),
     "max_drawdown": st.sampled_from([0.01, 0.15]),
     "max_fraction": st.sampled_from([0.2, 1.0]),
+    "quantity_step": st.sampled_from([0.0, 0.3]),
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(**any_run)
-def test_risk_limits_hold_on_any_path(market, runonce, max_drawdown, max_fraction):
-    strategy = run(*market, runonce=runonce, max_drawdown=max_drawdown, max_fraction=max_fraction)
-    halted = False
+def test_risk_limits_hold_on_any_path(market, mode, max_drawdown, max_fraction, quantity_step):
+    limits = {"max_drawdown": max_drawdown, "max_fraction": max_fraction, "quantity_step": quantity_step}
+    strategy = run(*market, **mode, **limits)
+    peak, halted_at = 0.0, math.inf
     for note in strategy.notes:
+        peak = max(peak, note["value"])
+        if not note["value"] > peak * (1 - max_drawdown):
+            halted_at = min(halted_at, note["bar"])
+        assert note["tripped"] == (halted_at < math.inf)
         entries = [o for o in note["new"] if o.info["reason"] == "entry"]
         assert len(entries) <= 1
         for entry in entries:
             assert note["size"] == 0
             assert abs(entry.created.size) * note["price"] <= max_fraction * note["value"] * (1 + 1e-9)
+            stop = next(o for o in note["new"] if o.info["reason"] == "stop")
+            assert (note["price"] - stop.created.price) * entry.created.size > 0
+        live, live_after = dict(note["live"]), dict(note["live_after"])
+        assert len(live_after) == len(note["live_after"])  # at most one order of a kind
         if note["size"]:
-            assert ("stop", -note["size"]) in note["live"]
-            assert ("target", -note["size"]) in note["live"]
-        if halted:
-            assert all(o.info["reason"] == "drawdown" for o in note["new"])
-        if halted := note["tripped"]:
-            assert {reason for reason, _ in note["live_after"]} <= {"signal", "drawdown"}
+            exits = {"stop": -note["size"], "target": -note["size"]}
+            assert live == exits or live in [{reason: -note["size"]} for reason in CLOSING]
+        else:
+            assert not live or "entry" in live
+        if note["bar"] > halted_at:
+            assert note["size"] == 0
+        if note["tripped"]:
+            assert {o.info["reason"] for o in note["new"]} <= {"drawdown"}
+            assert set(live_after) <= CLOSING
     assert all(a * b >= 0 for a, b in pairwise(sizes(strategy)))  # no close goes through flat to the other side
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(markets())
-def test_both_run_modes_of_backtrader_trade_alike(market):
-    once, bar_by_bar = run(*market), run(*market, runonce=False)
-    assert sizes(once) == sizes(bar_by_bar)
-    assert [n["value"] for n in once.notes] == [n["value"] for n in bar_by_bar.notes]
+def test_every_run_mode_of_backtrader_trades_alike(market):
+    once = run(*market)
+    for mode in MODES[1:3]:
+        other = run(*market, **mode)
+        assert sizes(once) == sizes(other)
+        assert [n["value"] for n in once.notes] == [n["value"] for n in other.notes]
 
 
 @settings(max_examples=30, deadline=None)
@@ -144,11 +170,20 @@ def test_both_run_modes_of_backtrader_trade_alike(market):
 def test_partly_filled_orders_never_leave_a_position_without_a_way_out(market, volume_share):
     strategy = run(*market, filler=lambda order, price, ago: min(abs(order.executed.remsize), 100 * volume_share))
     for note in strategy.notes:
-        live, closing = dict(note["live_after"]), {"signal", "drawdown", "unprotected"}
+        live = dict(note["live_after"])
         assert len(live) == len(note["live_after"])  # at most one order of a kind, so at most one entry
-        assert len(closing & live.keys()) <= 1
-        if abs(note["size"]) > FLAT and not closing & live.keys() and "entry" not in live:
+        assert len(CLOSING & live.keys()) <= 1
+        if abs(note["size"]) > FLAT and not CLOSING & live.keys() and "entry" not in live:
             assert live == {"stop": pytest.approx(-note["size"]), "target": pytest.approx(-note["size"])}
+
+
+def test_a_position_whose_stop_filled_in_part_is_closed():
+    def fifty_of_a_stop(order, price, ago):
+        return min(abs(order.executed.remsize), 50 if order.info["reason"] == "stop" else 200)
+
+    strategy = run([*flat(100, 3), *flat(90, 2)], [UP] * 5, filler=fifty_of_a_stop)
+    assert sizes(strategy) == pytest.approx([0, 200, 200, 150, 0])
+    assert [o.info["reason"] for o in strategy.notes[3]["new"]] == ["unprotected"]
 
 
 def test_the_decision_is_filled_at_the_next_open_with_exits_around_the_close():
@@ -204,9 +239,19 @@ def test_a_refused_entry_takes_its_exits_along_and_is_tried_again():
     assert [np.sign(s) for s in sizes(strategy)] == [0, 0, 1, 1, 1]
 
 
-def test_no_order_is_placed_for_a_size_of_zero():
-    assert run(flat(100, 3), [(0.02, 0.9, math.nan)] * 3).placed == []
+@pytest.mark.parametrize("volatility", [math.nan, 0.0, 1e-160, 1e7, math.inf])
+def test_no_order_is_placed_on_a_volatility_that_makes_no_sense(volatility):
+    assert run(flat(100, 3), [(0.02, 0.9, volatility)] * 3).placed == []
+
+
+def test_no_order_is_placed_for_less_than_a_step():
     assert run(flat(100, 3), [UP] * 3, quantity_step=1e6).placed == []
+
+
+def test_a_position_is_closed_even_when_the_account_owes_money():
+    strategy = run([*flat(100), (100, 900, 100, 900), *flat(900, 2)], [DOWN] * 4)
+    assert strategy.notes[1]["value"] < 0
+    assert [np.sign(size) for size in sizes(strategy)] == [0, -1, 0, 0]
 
 
 def test_a_strategy_without_a_model_says_so():

@@ -20,6 +20,8 @@ probability = st.floats(0, 1) | st.just(math.nan)
         (0.001, 0.61, 0),  # not above the threshold
         (-0.002, 0.40, 0),
         (-0.001, 0.39, 0),
+        (-0.0005, 0.39, 0),
+        (0.0005, 0.39, 0),
         (-0.002, 0.61, 0),  # the two disagree
         (0.002, 0.39, 0),
         (math.nan, 0.9, 0),

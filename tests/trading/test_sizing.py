@@ -4,7 +4,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scripted_forecast import ScriptedForecast
 
@@ -52,6 +52,7 @@ def test_a_lost_account_is_never_read_as_the_other_side():
 
 
 @given(amount, st.sampled_from([0.1, 0.001, 1 / 3, 5.0]))
+@example(699050.9999999999, 1 / 3)
 def test_steps_round_down_and_stay_where_they_are(size, step):
     rounded = position_size(1, 1, size, 1, step)
     assert rounded <= size
