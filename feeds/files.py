@@ -62,6 +62,8 @@ def _read(path: Path) -> pd.DataFrame:
         raise BarsError(f"{path} is empty: fetch it again")
     try:
         return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    except PermissionError as error:
+        raise BarsError(f"{path} may not be read: change its permissions") from error
     except _UNREADABLE as error:
         raise BarsError(f"{path} cannot be read, it may be damaged or of another kind: fetch it again") from error
 
