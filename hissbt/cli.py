@@ -65,7 +65,7 @@ def demo(out: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
     """Train a model on data that comes along, and backtest it.
 
     A small HiSS network learns from the S&P 500 of 1999 to 2012 and trades 2013 to 2018, which it has not seen.
-    Takes a minute; the page with the results is tearsheet.html in the folder that is printed.
+    Takes less than a minute; the page with the results is tearsheet.html in the folder that is printed.
     """
     from hissbt.console import show_run
     from hissbt.demo import RULES, TRAIN_UNTIL, run_demo

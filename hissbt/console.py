@@ -92,4 +92,4 @@ def _forecast(scores: dict, title: str) -> Table:
 
 
 def _text(form: str, value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else form.format(value)
+    return "-" if value is None or not math.isfinite(value) else form.format(value)

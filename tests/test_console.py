@@ -56,7 +56,7 @@ def test_a_run_stands_beside_buy_and_hold(run, capsys):
     assert "48 bars" in out
     assert row(out, "total return") == [f"{m['total_return']:+.2%}" for m in (trading, held)]
     assert row(out, "trades") == ["1", "1"]
-    assert row(out, "profit factor") == ["–", "–"]  # one trade: profits or losses are missing
+    assert row(out, "profit factor") == ["-", "-"]  # one trade: profits or losses are missing
     assert "forecasts" not in out
 
 
@@ -65,7 +65,7 @@ def test_forecasts_stand_beside_their_baselines(run, capsys):
     out = capsys.readouterr().out
     assert "forecasts, 1,200 bars" in out
     assert row(out, "accuracy, beside majority class") == ["52.00%", "51.00%"]
-    assert row(out, "f1, beside majority class") == ["–", "0.000"]
+    assert row(out, "f1, beside majority class") == ["-", "0.000"]
     assert row(out, "mse, beside zero forecast") == ["1.000e-04", "2.000e-04"]
 
 
