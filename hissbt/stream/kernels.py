@@ -289,7 +289,7 @@ def heads(S, W, x, y, n, w, skip, features, inputs):
 # --- the walk through the plan ---------------------------------------------------------------------------------
 
 
-@njit(fastmath=FAST, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy", cache=True)
 def walk(plan, S, W, bars):
     """Run the network once, on the inputs that lie in S, as bar number ``bars`` (from 1)."""
     row = 0
@@ -344,21 +344,26 @@ def run(table, W, S, D, rows, out):
     values = constants[7 + 2 * features :]
     last_s = D[1]
     for t in range(len(rows)):
-        if not (np.isfinite(rows[t]).all() and rows[t, 0] > last_s):
+        for i in range(rows.shape[1]):
+            if not np.isfinite(rows[t, i]):
+                return t
+        if rows[t, 0] <= last_s:
             return t
         last_s = rows[t, 0]
     for t in range(len(rows)):
         bar, close_time_s, last_s = rows[t], rows[t, 0], D[1]
         if t == len(rows) - 1:
-            D[memory : 2 * memory] = D[:memory]
-            S[size : 2 * size] = S[:size]
+            copy(D, 0, memory, memory)
+            copy(S, 0, size, size)
         if D[0] > 0.0:
             gap = close_time_s - last_s - timeframe_s >= reset_gap_s
             day = math.floor((close_time_s - timeframe_s) / DAY_S) != math.floor((last_s - timeframe_s) / DAY_S)
             if gap or (daily_reset > 0.0 and day):
-                S[:size] = W[initial : initial + size]
+                for i in range(size):
+                    S[i] = W[initial + i]
+                for i in range(2, memory):
+                    D[i] = 0.0
                 D[0] = 0.0
-                D[2:memory] = 0.0
         D[0] += 1.0
         D[1] = close_time_s
         step_all(feature_plan, bar, D[2:memory], values)

@@ -1,5 +1,9 @@
 """A stream is the network of its bundle, one bar at a time, and can be stopped and taken up again anywhere."""
 
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +11,7 @@ from bundles import random_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hissbt.errors import StreamError
+from hissbt.errors import BundleError, ConfigError, StreamError
 from hissbt.models import build_network
 from hissbt.stream import Stream
 from hissbt.targets import TargetScale
@@ -128,3 +132,62 @@ def test_a_damaged_snapshot_is_refused_and_leaves_the_state_as_it_was(bundle, ro
     with pytest.raises(StreamError):
         stream.restore(snapshot[:cut])
     assert stream.snapshot() == snapshot
+
+
+def test_a_gap_of_the_configured_length_starts_the_model_afresh(bundle, rows):
+    gapped = np.delete(rows[:60], [30, 31, 32], axis=0)  # three bars of an hour are missing
+    for reset_after, afresh in (("3h", True), ("4h", False), (None, False)):
+        outputs = Stream(bundle, reset_after).scan(gapped)
+        np.testing.assert_array_equal(outputs[:30], Stream(bundle).scan(rows[:30]))
+        assert (outputs[30:] == Stream(bundle).scan(gapped[30:])).all() == afresh
+
+
+def test_every_session_starts_the_model_afresh_if_so_configured(bundle, rows):
+    outputs = Stream(bundle, "session").scan(rows[:60])  # the first bar opens at midnight
+    for day in (0, 1):
+        part = slice(24 * day, 24 * day + 24)
+        np.testing.assert_array_equal(outputs[part], Stream(bundle).scan(rows[part]))
+
+
+def test_a_bar_after_a_reset_can_be_revised(bundle, rows):
+    gapped = np.delete(rows[:40], [20], axis=0)
+    stream = Stream(bundle, "1h")
+    stream.scan(gapped[:20])
+    stream.step(gapped[20] * np.array([1, 1, 2, 0.5, 1, 1]))
+    np.testing.assert_array_equal(stream.revise(gapped[20]), Stream(bundle).step(gapped[20]))
+
+
+def test_another_reset_rule_is_refused(bundle):
+    with pytest.raises(ConfigError, match="'weekly' is neither a length such as 4h nor 'session'"):
+        Stream(bundle, "weekly")
+
+
+def test_a_scan_with_a_bad_row_takes_none_of_them(bundle, rows):
+    stream = Stream(bundle)
+    stream.scan(rows[:10])
+    before = stream.snapshot()
+    broken = rows[10:20].copy()
+    broken[5, 4] = np.inf
+    with pytest.raises(StreamError, match="no finite close"):
+        stream.scan(broken)
+    assert stream.snapshot() == before
+
+
+def test_a_snapshot_goes_on_in_a_new_process(bundle, rows, tmp_path):
+    bundle.save(tmp_path / "bundle")
+    stream = Stream(bundle)
+    stream.scan(rows[:37])
+    (tmp_path / "snapshot").write_bytes(stream.snapshot())
+    np.save(tmp_path / "rows.npy", rows[37:90])
+    code = (
+        "import sys, numpy as np; from hissbt.bundle import ModelBundle; from hissbt.stream import Stream; "
+        "stream = Stream(ModelBundle.load('bundle')); stream.restore(open('snapshot', 'rb').read()); "
+        "np.save('out.npy', stream.scan(np.load('rows.npy'))); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), stream.scan(rows[37:90]))
+
+
+def test_a_kind_without_kernels_is_refused(bundle):
+    with pytest.raises(BundleError, match="cannot run a 'crystal ball' bundle"):
+        Stream(replace(bundle, kind="crystal ball"))

@@ -1,0 +1,119 @@
+"""The operations of ``hissbt.stream.kernels`` in plain numpy: what the compiled ones are tested against.
+
+Same names, same operands, same effect on the state S; written to be read. ``walk`` runs a whole plan.
+"""
+
+import numpy as np
+from scipy.special import erf, expit
+
+from hissbt.stream.kernels import OPERATIONS
+
+
+def _softplus(x):
+    return np.logaddexp(np.float32(0), x)
+
+
+def linear(S, W, x, y, n, m, w, b):
+    """y[m] = b + x[n] A, A [n,m] at w; b = -1 for none."""
+    bias = W[b : b + m] if b >= 0 else 0
+    S[y : y + m] = bias + S[x : x + n] @ W[w : w + n * m].reshape(n, m)
+
+
+def norm(S, W, x, y, n, w):
+    """Layer norm with gain and bias [2,n] at w."""
+    X = S[x : x + n]
+    gain, bias = W[w : w + 2 * n].reshape(2, n)
+    S[y : y + n] = (X - X.mean()) / np.sqrt(X.var() + 1e-5) * gain + bias
+
+
+def s4d(S, W, x, y, n, pairs, w, h):
+    """h = A h + B x, y = gelu(2 Re(C h) + D x), complex numbers as their real and imaginary parts."""
+    a, b, c = (re + 1j * im for re, im in W[w : w + 6 * pairs * n].reshape(3, 2, pairs, n))  # [pairs,n] each
+    D = W[w + 6 * pairs * n : w + 6 * pairs * n + n]
+    state = S[h : h + 2 * pairs * n].reshape(2, pairs, n)  # a view
+    new = a * (state[0] + 1j * state[1]) + b * S[x : x + n]
+    state[0], state[1] = new.real, new.imag
+    z = (c * new).real.sum(axis=0) + D * S[x : x + n]
+    S[y : y + n] = z * 0.5 * (1 + erf(z / np.sqrt(2)))
+
+
+def gated_add(S, W, x, y, n):
+    """y[n] += x[:n] sigmoid(x[n:2n])."""
+    S[y : y + n] += S[x : x + n] * expit(S[x + n : x + 2 * n])
+
+
+def add(S, W, x, y, n):
+    """y[n] += x[n]."""
+    S[y : y + n] += S[x : x + n]
+
+
+def copy(S, W, x, y, n):
+    """y[n] = x[n]."""
+    S[y : y + n] = S[x : x + n]
+
+
+def mean(S, W, x, y, n, rows):
+    """y[n] = mean of the rows of x[rows,n]."""
+    S[y : y + n] = S[x : x + rows * n].reshape(rows, n).mean(axis=0)
+
+
+def conv(S, W, x, y, n, width, w, h):
+    """y[n] = silu(bias + causal depthwise convolution of x[n]); weights [width,n], bias at w; h [width-1,n]."""
+    window = np.concatenate([S[h : h + (width - 1) * n], S[x : x + n]]).reshape(width, n)
+    weights, bias = W[w : w + width * n].reshape(width, n), W[w + width * n : w + (width + 1) * n]
+    z = (weights * window).sum(axis=0) + bias
+    S[h : h + (width - 1) * n] = window[1:].ravel()
+    S[y : y + n] = z * expit(z)
+
+
+def selective_scan(S, W, x, y, n, states, w, h, rank):
+    """Mamba's recurrence; the operands lie as ``kernels.selective_scan`` tells."""
+    _, gate, u, raw = S[x : x + 4 * n].reshape(4, n)
+    b, c = S[x + 4 * n + rank : x + 4 * n + rank + 2 * states].reshape(2, states)
+    a, D = W[w : w + states * n].reshape(states, n), W[w + states * n : w + (states + 1) * n]
+    state = S[h : h + states * n].reshape(states, n)  # a view
+    dt = _softplus(raw)
+    state[:] = np.exp(dt * a) * state + dt * u * b[:, None]
+    S[y : y + n] = (c @ state + D * u) * gate * expit(gate)
+
+
+def heads(S, W, x, y, n, w, skip, features, inputs):
+    """Read-out of x[n] and of the inputs; volatility through softplus."""
+    bias, rows = W[w : w + 3], W[w + 3 : w + 3 + 3 * n].reshape(3, n)
+    direct = W[skip : skip + 3 * features].reshape(3, features)
+    S[y : y + 3] = bias + rows @ S[x : x + n] + direct @ S[inputs : inputs + features]
+    S[y + 2] = _softplus(S[y + 2])
+
+
+def push(S, W, x, y, n, stride, rows, bars):
+    """x[n] becomes a row of the block y[rows,n]; one comes every ``stride`` bars."""
+    copy(S, W, x, y + (bars // stride - 1) % rows * n, n)
+
+
+_BY_NAME = {
+    "linear": (linear, 6),
+    "norm": (norm, 4),
+    "s4d": (s4d, 6),
+    "gated_add": (gated_add, 3),
+    "add": (add, 3),
+    "copy": (copy, 3),
+    "mean": (mean, 4),
+    "conv": (conv, 6),
+    "selective_scan": (selective_scan, 7),
+    "heads": (heads, 7),
+}
+
+
+def walk(plan, S, W, bars):
+    """Run the network once, on the inputs that lie in S, as bar number ``bars`` (from 1)."""
+    row = 0
+    while row < len(plan):
+        name, operands = OPERATIONS[plan[row, 0]], plan[row, 1:].tolist()
+        row += 1
+        if name == "gate":
+            row = row if bars % operands[0] == 0 else operands[1]
+        elif name == "push":
+            push(S, W, *operands[:5], bars)
+        else:
+            operation, count = _BY_NAME[name]
+            operation(S, W, *operands[:count])

@@ -1,0 +1,151 @@
+"""Each compiled operation does what its numpy twin does, and each network what its torch original does."""
+
+import numpy as np
+import pytest
+import torch
+from bundles import random_bundle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hissbt.features import FeatureSet
+from hissbt.models import build_network
+from hissbt.stream import Stream, kernels, reference
+from hissbt.stream.kernels import OPERATIONS
+from hissbt.targets import TargetScale
+
+# the operands of each operation on n channels: x at 0, y at 400, state at 800 of S
+ROWS = {
+    "linear": lambda n: (0, 400, n, 11, 0, 500),
+    "linear without bias": lambda n: (0, 400, n, 16, 0, -1),
+    "norm": lambda n: (0, 400, n, 0),
+    "s4d": lambda n: (0, 400, n, 3, 0, 800),
+    "gated_add": lambda n: (0, 400, n),
+    "add": lambda n: (0, 400, n),
+    "copy": lambda n: (0, 400, n),
+    "mean": lambda n: (0, 400, n, 4),
+    "push": lambda n: (0, 400, n, 2, 3),
+    "conv": lambda n: (0, 400, n, 4, 0, 800),
+    "selective_scan": lambda n: (0, 400, n, 5, 0, 800, 2),
+    "heads": lambda n: (0, 400, n, 0, 200, 7, 390),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("n", [1, 7, 16, 33])
+def test_an_operation_equals_its_numpy_twin(name, n):
+    rng = np.random.default_rng(n)
+    S, W = rng.normal(size=1200).astype(np.float32), rng.normal(size=1200).astype(np.float32)
+    if name == "selective_scan":
+        W[: 5 * n] = -np.abs(W[: 5 * n])  # decay rates are negative
+    plan = np.zeros((1, 8), dtype=np.int64)
+    operands = ROWS[name](n)
+    plan[0, 0] = OPERATIONS.index(name.split()[0])
+    plan[0, 1 : 1 + len(operands)] = operands
+    inputs, expected = S[:400].copy(), S.copy()
+    for bars in (2, 4, 6):  # states carry over
+        S[:400] = expected[:400] = inputs  # the scan works on its inputs in place
+        kernels.walk(plan, S, W, bars)
+        reference.walk(plan, expected, W, bars)
+        np.testing.assert_allclose(S[400:], expected[400:], rtol=2e-5, atol=2e-5)
+
+
+def test_every_operation_has_a_twin_and_a_test():
+    tested = {name.split()[0] for name in ROWS} | {"gate"}
+    assert tested == set(OPERATIONS)
+
+
+def test_a_gate_lets_pass_only_when_its_block_closes():
+    W = np.zeros(1, dtype=np.float32)
+    plan = np.array(
+        [[OPERATIONS.index("gate"), 4, 2, 0, 0, 0, 0, 0], [OPERATIONS.index("copy"), 0, 1, 1, 0, 0, 0, 0]]
+    )
+    for walk in (kernels.walk, reference.walk):
+        passed = []
+        for bars in range(1, 13):
+            S = np.array([1, 0], dtype=np.float32)
+            walk(plan, S, W, bars)
+            passed.append(bool(S[1]))
+        assert [bars for bars, through in enumerate(passed, 1) if through] == [4, 8, 12]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-90, 90, width=32))
+def test_functions_of_one_number_keep_their_stated_error(x):
+    x32 = np.float32(x)
+    exact = float(x32)
+    assert scalar(kernels.exp)(x32) == pytest.approx(np.exp(np.clip(exact, -87, 88)), rel=3e-7)
+    assert scalar(kernels.sigmoid)(x32) == pytest.approx(1 / (1 + np.exp(-exact)), abs=3e-7)
+    assert scalar(kernels.tanh)(x32) == pytest.approx(np.tanh(exact), abs=5e-7)
+    assert scalar(kernels.softplus)(x32) == pytest.approx(np.logaddexp(0, exact), rel=5e-7, abs=1e-37)
+    gelu = torch.nn.functional.gelu(torch.tensor(exact, dtype=torch.float64)).item()
+    assert scalar(kernels.gelu)(x32) == pytest.approx(gelu, rel=1e-6, abs=1e-6)
+
+
+def scalar(function):
+    return lambda x: float(function(x))
+
+
+NETWORKS = {
+    "hiss": {},
+    "hiss, summed, conv": {
+        "strides": (2, 8),
+        "downsample": "conv",
+        "fuse": "sum",
+        "blocks": ("mamba", "s4d", "s4d"),
+    },
+    "hiss, last, deep": {"downsample": "last", "n_layers": 2, "discretization": "bilinear", "s4d_init": "legs"},
+    "hiss, widths": {"strides": (3,), "d_model": (5, 20), "d_state": (4, 6), "blocks": ("mamba", "s4d")},
+    "flat s4d": {"strides": (), "blocks": ("s4d",), "d_model": 64, "s4d_init": "real"},
+    "flat mamba": {"strides": (), "blocks": ("mamba",), "d_model": 33},
+}
+
+
+@pytest.fixture(params=NETWORKS, scope="module")
+def bundle(request, hourly_bars):
+    return random_bundle(hourly_bars[:300], **NETWORKS[request.param])
+
+
+def torch_outputs(bundle, rows) -> np.ndarray:
+    network = build_network(bundle.kind, bundle.config)
+    network.load_state_dict({name: torch.tensor(array) for name, array in bundle.weights.items()})
+    x = bundle.normalizer(FeatureSet(bundle.features).scan(rows)).astype(np.float32)  # [T,F]
+    with torch.no_grad():
+        outputs = network.eval()(torch.from_numpy(x)[None])
+    heads = [outputs[name][0, :, 0].numpy().astype(float) for name in network.outputs]
+    return TargetScale(**bundle.target_scale).forecast(*heads).T  # [T,3]
+
+
+def test_the_stream_equals_torch_over_the_whole_sequence(bundle, hourly_bars):
+    rows = hourly_bars[:300].arrays()
+    np.testing.assert_allclose(Stream(bundle).scan(rows), torch_outputs(bundle, rows), rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), scale=st.floats(1e-3, 0.3))
+def test_the_stream_equals_torch_on_random_bars(bundle, hourly_bars, seed, scale):
+    rows = hourly_bars[:120].arrays()
+    factor = np.exp(np.random.default_rng(seed).normal(0, scale, len(rows)).cumsum())[:, None]
+    rows[:, 1:5] *= factor
+    rows[:, 5:6] *= factor**2
+    np.testing.assert_allclose(Stream(bundle).scan(rows), torch_outputs(bundle, rows), rtol=1e-5, atol=1e-6)
+
+
+def test_the_numpy_twins_run_the_whole_plan(bundle, hourly_bars):
+    rows = hourly_bars[:80].arrays()
+    compiled, plain = Stream(bundle), Stream(bundle)
+    program = plain._program
+    plan, inputs, outputs = program.table[1 + program.table[0, 0] :], program.table[0, 3], program.table[0, 4]
+    x = bundle.normalizer(FeatureSet(bundle.features).scan(rows)).astype(np.float32)
+    heads = []
+    for bars, features in enumerate(x, 1):
+        program.S[inputs : inputs + len(features)] = features
+        reference.walk(plan, program.S, program.W, bars)
+        heads.append(program.S[outputs : outputs + 3].astype(float))
+    expected = TargetScale(**bundle.target_scale).forecast(*np.array(heads).T).T
+    np.testing.assert_allclose(compiled.scan(rows), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_begin_at_cache_lines(bundle):
+    program = Stream(bundle)._program
+    assert program.W.ctypes.data % 64 == 0
+    assert program.S.ctypes.data % 64 == 0
