@@ -79,7 +79,9 @@ def demo(out: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Kind of network: hiss")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Kind of network, such as hiss; a wrong name prints all")
+    ],
     bars: BarsOption,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The bundle: a folder with the trained model")],
     train_until: Annotated[
@@ -93,8 +95,8 @@ def train(
             "--set",
             metavar="KEY=VALUE",
             help="One setting, as horizon=24 or network.d_model=32; may be repeated. The keys are the fields of "
-            "TrainingConfig in hissbt/training/config.py, and after network. those of HiSSConfig in "
-            "hissbt/models/hiss.py; a wrong key prints the right ones",
+            "TrainingConfig in hissbt/training/config.py, and after network. those of the network's own config "
+            "in hissbt/models, such as HiSSConfig; a wrong key prints the right ones",
         ),
     ] = None,
     timeframe: TimeframeOption = None,

@@ -133,7 +133,7 @@ def write_bundles(folder: Path, bars) -> None:
     (first, *_) = bundle.weights
     bundles = {
         "model": bundle,
-        "lstm": replace(bundle, kind="lstm"),
+        "oracle": replace(bundle, kind="oracle"),
         "daily": replace(bundle, timeframe="1d"),
         "rate": with_feature(bundle, "column:rate"),
         "lacking": replace(bundle, weights={k: w for k, w in bundle.weights.items() if k != first}),
@@ -211,7 +211,7 @@ BAD_INPUT = {
     f"{HISS} --model nowhere": "there is no model bundle at nowhere",
     f"{HISS} --model SPX.csv": "there is no model bundle at SPX.csv",
     f"{HISS} --model notes": "cannot read bundle.json of the bundle notes",
-    f"{HISS} --model lstm": "'lstm' bundle",
+    f"{HISS} --model oracle": "'oracle' bundle",
     f"{HISS} --model daily": "wrong timeframe: the model was trained on bars of 1d, these are of 1h",
     f"{HISS} --model rate": "the model reads 'rate'",
     f"{HISS} --model lacking": "the weights of this hiss bundle do not fit its config",
@@ -222,7 +222,7 @@ BAD_INPUT = {
     "backtest hiss --bars few.csv --model model": "too few bars: the model needs 20 .* there are 10",
     f"{HISS} --model model --from 2024-01-01": "too few bars before 2024-01-01",
     # training
-    f"train lstm --bars SPX.csv --out bundle {SMALL}": "unknown network 'lstm': choose one of hiss",
+    f"train oracle --bars SPX.csv --out bundle {SMALL}": "unknown network 'oracle': choose one of .*hiss",
     "train hiss --bars few.csv --out bundle": "10 bars are too few to train on",
     f"{TRAIN} --train-until someday": "'someday' is not a time",
     f"{TRAIN} --train-until 1980-01-01": "no bars between the start and 1980-01-01",
