@@ -3,14 +3,33 @@
 from hissbt.errors import ConfigError
 from hissbt.models.base import MultiTaskLoss, SequenceNet, parameter_groups
 from hissbt.models.hiss import HiSSConfig, HiSSNet
+from hissbt.models.rnn import GRUNet, LSTMNet, RNNConfig
+from hissbt.models.transformer import TransformerConfig, TransformerNet
 
-__all__ = ["HiSSConfig", "HiSSNet", "MultiTaskLoss", "SequenceNet", "build_network", "parameter_groups"]
+__all__ = [
+    "GRUNet",
+    "HiSSConfig",
+    "HiSSNet",
+    "LSTMNet",
+    "MultiTaskLoss",
+    "RNNConfig",
+    "SequenceNet",
+    "TransformerConfig",
+    "TransformerNet",
+    "build_network",
+    "parameter_groups",
+]
 
-NETWORKS = {"hiss": (HiSSNet, HiSSConfig)}
+NETWORKS = {
+    "hiss": (HiSSNet, HiSSConfig),
+    "lstm": (LSTMNet, RNNConfig),
+    "gru": (GRUNet, RNNConfig),
+    "transformer": (TransformerNet, TransformerConfig),
+}
 
 
 def build_network(kind: str, config: dict) -> SequenceNet:
-    """Build the network of a kind ("hiss") from its settings, the fields of that kind's config class.
+    """Build the network of a kind, a key of ``NETWORKS``, from its settings: the fields of its config class.
 
     Raises:
         ConfigError: an unknown kind or setting, or a value out of range.

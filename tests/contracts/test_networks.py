@@ -14,6 +14,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # forward against step
 CAUSAL_TOLERANCE = 1e-12  # relative, in float64: FFT convolution spreads rounding, and rounding only, backwards
 
 SMALL = {"n_features": FEATURES, "d_model": 8, "d_state": 8}
+TRANSFORMER = {"n_features": FEATURES, "d_model": 12, "n_heads": 3, "d_ff": 10}
 NETWORKS = {
     "hiss": ("hiss", SMALL),
     "hiss-wide-and-deep": ("hiss", {**SMALL, "d_model": (8, 12, 4), "n_layers": (2, 1, 2), "s4d_init": "legs"}),
@@ -22,6 +23,13 @@ NETWORKS = {
     "hiss-mamba-below-s4d": ("hiss", {**SMALL, "strides": (7,), "blocks": ("mamba", "s4d"), "s4d_init": "inv"}),
     "flat-s4d": ("hiss", {**SMALL, "strides": (), "blocks": "s4d", "s4d_init": "real"}),
     "flat-mamba": ("hiss", {**SMALL, "strides": (), "blocks": "mamba"}),
+    "lstm": ("lstm", {"n_features": FEATURES, "d_model": 8}),
+    "lstm-deep": ("lstm", {"n_features": FEATURES, "d_model": 5, "n_layers": 2}),
+    "gru": ("gru", {"n_features": FEATURES, "d_model": 8}),
+    "gru-deep": ("gru", {"n_features": FEATURES, "d_model": 5, "n_layers": 2}),
+    "transformer": ("transformer", {**TRANSFORMER, "window_bars": 20}),
+    "transformer-of-two-bars": ("transformer", {**TRANSFORMER, "n_layers": 1, "n_heads": 1, "window_bars": 2}),
+    "transformer-of-all-bars": ("transformer", {**TRANSFORMER, "n_heads": 4, "window_bars": 2 * LENGTH}),
 }
 
 
@@ -212,8 +220,11 @@ def test_outputs_have_their_names_shapes_and_signs(net, x):
 
 
 @torch.no_grad()
-def test_weights_alone_make_the_same_network(net, x):
-    twin = build_network("hiss", net.config.model_dump()).double().eval()
+@pytest.mark.parametrize("name", NETWORKS)
+def test_config_and_weights_alone_make_the_same_network(name, x):
+    kind, config = NETWORKS[name]
+    net = make(kind, config)
+    twin = build_network(kind, net.config.complete()).double().eval()
     twin.load_state_dict(net.state_dict())
     assert torch.equal(stack(twin(x)), stack(net(x)))
 
