@@ -13,6 +13,14 @@ from hissbt.market import Market
 DATA = Path(os.environ.get("HISSBT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Keep the tests out of the user's cache of outputs; processes that tests start inherit this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HISSBT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def market_data() -> Path:
     """Folder of real market data; tests that need it skip where it is absent."""

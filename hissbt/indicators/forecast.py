@@ -1,11 +1,14 @@
 """Forecasts of a trained model as Backtrader lines."""
 
+from array import array
+
 import backtrader as bt
 import numpy as np
+from backtrader.indicator import IndicatorBase
 
 from hissbt.bundle import ModelBundle
 from hissbt.errors import BarsError, BundleError, FeatureError, StreamError
-from hissbt.stream import Stream
+from hissbt.stream import Stream, cached_scan
 
 _EPOCH_DAYS = 719163  # Backtrader counts days from 0001-01-01 as day 1; 1970-01-01 is this day
 
@@ -26,18 +29,33 @@ class Forecast(bt.Indicator):
     Raises BundleError for a model that cannot be used, FeatureError when the data lacks a line that it reads,
     BarsError for too few bars, StreamError for bars that are out of order, skipped, too early or not finite.
 
-    ``once`` is not defined on purpose: Backtrader would then ignore a subclass that overrides ``next`` only.
+    Where Backtrader computes indicators at once (runonce), all bars go through one compiled call, whose result is
+    kept on disk for the next run over the same bars. A subclass that overrides ``next`` or ``prenext`` is called
+    bar by bar in every mode.
     """
 
     lines = ("expected_return", "prob_up", "volatility")
-    params = (("model", None),)
+    params = (
+        ("model", None),
+        ("reset_after", None),  # see hissbt.stream.Stream
+    )
     plotinfo = {"subplot": True, "plothlines": [0.5]}
     plotlines = {"expected_return": {"_plotskip": True}, "volatility": {"_plotskip": True}}
     kind: str | None = None
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if {"next", "prenext", "nextstart"} & vars(cls).keys() and "once" not in vars(cls):
+            # Backtrader prefers an inherited once to an overridden next; without one it makes one from next.
+            cls.preonce, cls.oncestart, cls.once = (
+                IndicatorBase.preonce,
+                IndicatorBase.oncestart,
+                IndicatorBase.once,
+            )
+
     def __init__(self):
         bundle = _bundle(self.p.model, self.kind)
-        self._stream = Stream(bundle)
+        self._stream = Stream(bundle, self.p.reset_after)
         self._sources = [self._source(name) for name in self._stream.fields[1:]]
         self._seen = 0
         self._bar = self._outputs = None
@@ -58,6 +76,23 @@ class Forecast(bt.Indicator):
         for line, value in zip(self.lines, outputs, strict=True):
             line[0] = value
 
+    def preonce(self, start, end):
+        """Leave the warm-up to ``once``."""
+
+    def oncestart(self, start, end):
+        """Leave the first warm bar to ``once``."""
+
+    def once(self, start, end):
+        """Write the forecasts of all bars."""
+        warmup = self.bundle.warmup
+        if end < warmup:
+            raise BarsError(f"too few bars: the model needs {warmup} to warm up, and there are {end}")
+        sources = [np.array(line.array[:end]) for line in (self.data.lines.datetime, *self._sources)]
+        sources[0] = _close_time_s(sources[0])
+        outputs = cached_scan(self._stream, np.column_stack(sources))  # [T,3]
+        for line, values in zip(self.lines, outputs.T, strict=True):
+            line.array[warmup - 1 : end] = array("d", values[warmup - 1 :].tobytes())
+
     def _advance(self) -> np.ndarray:
         bar = self._read()
         length = len(self.data)
@@ -76,7 +111,7 @@ class Forecast(bt.Indicator):
 
     def _read(self) -> np.ndarray:
         try:
-            close_time_s = round((self.data.datetime[0] - _EPOCH_DAYS) * 86400, 3)
+            close_time_s = _close_time_s(self.data.datetime[0])
         except IndexError as error:  # with runonce, Backtrader goes through all of the warm-up, bars or not
             raise BarsError(
                 f"too few bars: the model needs {self.bundle.warmup} to warm up, and there are {self._seen}"
@@ -107,6 +142,11 @@ class HiSS(Forecast):
     """A Forecast that accepts hierarchical state-space bundles only."""
 
     kind = "hiss"
+
+
+def _close_time_s(days):
+    """Return unix seconds of Backtrader's day numbers, which are exact to some microseconds only."""
+    return np.rint((days - _EPOCH_DAYS) * 86_400_000) / 1000
 
 
 def _bundle(model, kind: str | None) -> ModelBundle:

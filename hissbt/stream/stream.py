@@ -46,7 +46,8 @@ class Stream:
     def __init__(self, bundle: ModelBundle, reset_after: str | None = None):
         self.bundle = bundle
         self.warmup = bundle.warmup
-        self._bundle_sha256 = bundle.sha256  # once: it hashes the weights
+        self.bundle_sha256 = bundle.sha256  # once: it hashes the weights
+        self.reset_after = reset_after
         self._features = FeatureSet(bundle.features)
         self._program = _program(bundle, self._features, reset_after)
         self._row = np.empty((1, len(self.fields)))
@@ -89,7 +90,7 @@ class Stream:
     def snapshot(self) -> bytes:
         """Return everything that the next bar depends on: states, chunk phase, last close time, bundle sha."""
         network, rest = self._program.state
-        header = json.dumps({"version": SNAPSHOT_VERSION, "bundle": self._bundle_sha256})
+        header = json.dumps({"version": SNAPSHOT_VERSION, "bundle": self.bundle_sha256})
         arrays = {"header": np.frombuffer(header.encode(), dtype=np.uint8), "network": network, "rest": rest}
         return safetensors.numpy.save(arrays)
 
@@ -106,7 +107,7 @@ class Stream:
                 f"the snapshot has schema version {version}, this hissbt reads {SNAPSHOT_VERSION}: "
                 "start the stream afresh and warm it up"
             )
-        if bundle_sha256 != self._bundle_sha256:
+        if bundle_sha256 != self.bundle_sha256:
             raise StreamError("the snapshot belongs to another bundle: restore it with the bundle it came from")
         for here, name in zip(self._program.state, ("network", "rest"), strict=True):
             if name not in arrays or arrays[name].shape != here.shape or arrays[name].dtype != here.dtype:

@@ -124,16 +124,29 @@ def test_no_line_depends_on_the_future(case, bars, other_future, runonce):
 class OneBarLeak(Forecast):
     """Reads the close of the bar after the one it is at, where Backtrader has it preloaded."""
 
-    def _read(self):
-        bar = super()._read()
+    def next(self):
+        super().next()
         with contextlib.suppress(IndexError):
-            bar[4] = self.data.close[1]
-        return bar
+            self.lines.prob_up[0] += self.data.close[1]
+
+
+class OneBarLeakAtOnce(Forecast):
+    """Puts every forecast one bar early, where Backtrader computes the indicator at once."""
+
+    def once(self, start, end):
+        super().once(start, end)
+        for line in self.lines:
+            line.array[start - 1 : end - 1] = line.array[start:end]
+
+    def next(self):
+        super().next()
+        self.lines.prob_up[0] += self.data.close[1] if len(self.data.close.array) > len(self.data) else 0.0
 
 
 @pytest.mark.parametrize("runonce", [True, False])
 @pytest.mark.parametrize("other_future", OTHER_FUTURES)
-def test_the_contract_catches_a_leak_of_one_bar(bars, tmp_path, other_future, runonce):
-    leaky = forecast_case(bars, OneBarLeak, tmp_path)
+@pytest.mark.parametrize("leak", [OneBarLeak, OneBarLeakAtOnce])
+def test_the_contract_catches_a_leak_of_one_bar(bars, tmp_path, leak, other_future, runonce):
+    leaky = forecast_case(bars, leak, tmp_path)
     with pytest.raises(AssertionError, match=other_future.__name__):
         assert_causal(leaky, bars[:60], other_future, runonce=runonce)
