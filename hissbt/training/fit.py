@@ -61,9 +61,10 @@ def train(
     module = ForecastModule(kind, network, config)
     checkpoints = Path(f"{out}.checkpoint")
     run_id = {"data": bars.sha256, "kind": kind, "config": config.model_dump(mode="json")}
-    best = _fit(module, data, config, checkpoints, run_id, resume, progress)
-    module.load_state_dict(best)
-    bundle = _bundle(module, kind, bars, data, config)
+    with _one_thread():
+        best = _fit(module, data, config, checkpoints, run_id, resume, progress)
+        module.load_state_dict(best)
+        bundle = _bundle(module, kind, bars, data, config)
     bundle.save(out)
     shutil.rmtree(checkpoints)
     return bundle
@@ -78,7 +79,7 @@ def _fit(module, data: TrainingData, config, folder: Path, run_id: dict, resume:
     if progress:
         callbacks.append(TrainingProgress())
     train, validation = data.loaders(config)
-    with _quiet_lightning(), _one_thread(), _interruptible(folder):
+    with _quiet_lightning(), _interruptible(folder):
         trainer = pl.Trainer(
             max_epochs=config.max_epochs,
             gradient_clip_val=config.gradient_clip,
@@ -143,7 +144,7 @@ def _can_resume(folder: Path) -> bool:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep torch on one thread: networks this small gain nothing from more, and lose much on a busy machine."""
+    """Keep torch on one thread, as another number gives other digits; networks this small would gain nothing."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from hissbt.bars import Bars
 from hissbt.bundle import ModelBundle
@@ -64,6 +65,17 @@ def test_the_same_bars_settings_and_seed_give_the_same_bundle(bundle, bars, tmp_
     assert again.sha256 == bundle.sha256
     assert ModelBundle.load(tmp_path / "bundle").sha256 == bundle.sha256
     assert fit(bars, tmp_path / "other", seed=1).sha256 != bundle.sha256
+
+
+def test_the_number_of_threads_changes_nothing(hourly_bars, tmp_path):
+    """On so many bars and channels torch would share its sums among threads, and round them otherwise."""
+    wide, before = {"network": {"d_model": 32}, "max_epochs": 1, "epoch_steps": 1}, torch.get_num_threads()
+    shas = set()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        shas.add(fit(hourly_bars, tmp_path / f"bundle-{threads}", **wide).sha256)
+    torch.set_num_threads(before)
+    assert len(shas) == 1
 
 
 def test_nothing_but_the_bundle_is_left_behind(bars, tmp_path):
