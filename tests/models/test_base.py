@@ -26,8 +26,11 @@ def test_a_subclass_may_inherit_the_methods():
 
 
 def test_heads_are_linear_in_the_hidden_state_and_in_the_inputs():
-    heads, hidden, x = Heads(6, 4).double(), torch.randn(5, 6).double(), torch.randn(5, 4).double()
-    outputs, nothing = heads(hidden, x), heads(torch.zeros(5, 6).double(), torch.zeros(5, 4).double())
+    torch.manual_seed(0)
+    heads, hidden, x = Heads(6, 4).double(), torch.randn(50, 6).double(), torch.randn(50, 4).double()
+    for parameter in heads.parameters():
+        torch.nn.init.normal_(parameter)
+    outputs, nothing = heads(hidden, x), heads(torch.zeros(50, 6).double(), torch.zeros(50, 4).double())
     assert tuple(outputs) == OUTPUTS
     skip = x @ heads.skip.weight[0]
     expected = hidden @ heads.readout.weight[0] + skip + nothing["return"][:, 0]

@@ -98,11 +98,19 @@ def test_without_a_signal_the_page_says_what_was_missing(bars, tmp_path):
     assert path.read_text().count("<svg") == 1
 
 
-@pytest.mark.parametrize(
-    ("params", "reason"), [({"fraction": 5.0}, "none was filled"), ({"fraction": 0.0}, "no order")]
-)
-def test_a_run_without_trades_and_signals_says_why(bars, tmp_path, params, reason):
-    text = page_text(tearsheet(run(bars, BuyAndHold, **params), tmp_path / "page.html", benchmark=bars))
+class Overreaching(bt.Strategy):
+    """Orders more than it can pay."""
+
+    params = (("size", 1e6),)
+
+    def next(self):
+        if self.p.size and len(self) == 1:
+            self.buy(size=self.p.size)
+
+
+@pytest.mark.parametrize(("size", "reason"), [(1e6, "none was filled"), (0, "no order")])
+def test_a_run_without_trades_and_signals_says_why(bars, tmp_path, size, reason):
+    text = page_text(tearsheet(run(bars, Overreaching, size=size), tmp_path / "page.html", benchmark=bars))
     assert "No trade" in text
     assert reason in text
     assert "<svg" not in text
