@@ -43,3 +43,16 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_importing_the_package_imports_nothing_heavy(tmp_path):
     heavy = "torch", "backtrader", "pandas", "numpy", "lightning"
     assert run_python(f"import sys, hissbt; print(set({heavy}) & set(sys.modules))", tmp_path) == "set()\n"
+
+
+def test_a_backtest_of_a_finished_bundle_imports_no_torch(hourly_bars, tmp_path):
+    hourly_bars[:200].frame.to_csv(tmp_path / "bars.csv")
+    random_bundle(hourly_bars[:100]).save(tmp_path / "bundle")
+    code = (
+        "import sys; from hissbt.cli import main\n"
+        "try: main(['backtest', 'hiss', '--bars', 'bars.csv', '--model', 'bundle', '--json'])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert 'hissbt.stream' in sys.modules\n"
+        "print(sorted({'torch', 'lightning', 'arch'} & set(sys.modules)))"
+    )
+    assert run_python(code, tmp_path).endswith("}\n[]\n")
