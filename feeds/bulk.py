@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from array import array
 from bisect import bisect_left, bisect_right
@@ -28,8 +29,33 @@ _UNITS = (
 _TAKEN = re.compile(r"[pl]|data.*|lines?|line_?\d+|tick_.*|notifs|_.*")
 
 
+class _Tick:
+    """What a feed calls tick_close and so on: of a whole bar the line's value itself, so nothing is stored.
+
+    Backtrader fills these attributes anew at every bar, all but the last one, and its broker reads them. What
+    Backtrader still stores, where it shows bars one by one, hides this.
+    """
+
+    def __init__(self, line: int):
+        self.line = line
+
+    def __get__(self, feed: BarsFeed | None, owner: type) -> float | _Tick | None:
+        if feed is None:
+            return self
+        return feed.lines.lines[self.line][0] if 0 < len(feed) < feed.buflen() else None
+
+
 class _MetaBarsFeed(type(bt.feed.DataBase)):
     """Lets a feed of Bars be made from the Bars alone: parameters and extra lines follow from them."""
+
+    def __init__(cls, name: str, bases: tuple, namespace: dict):
+        super().__init__(name, bases, namespace)
+        ticks = {f"tick_{alias}": line for line, alias in enumerate(cls.lines.getlinealiases())} | {"tick_last": 0}
+        del ticks["tick_datetime"]
+        for tick in ticks.keys() - set(dir(cls)):
+            setattr(cls, tick, _Tick(ticks[tick]))
+        feed = bt.feed.DataBase
+        cls._fills_ticks = (cls._tick_fill, cls._tick_nullify) != (feed._tick_fill, feed._tick_nullify)
 
     def doprenew(cls, dataname: Bars | None = None, **kwargs: object) -> tuple[type, tuple, dict]:
         """Backtrader's hook before an instance is made: choose the class, complete the parameters."""
@@ -56,6 +82,7 @@ class BarsFeed(bt.feed.DataBase, metaclass=_MetaBarsFeed):
     _added_lines: tuple[str, ...] = ()
     _columns: tuple[tuple[LineBuffer, array], ...] = ()
     _row = 0
+    _fills_ticks = False  # whether a subclass fills the tick attributes in a way of its own
 
     @property
     def bars(self) -> Bars:
@@ -75,6 +102,10 @@ class BarsFeed(bt.feed.DataBase, metaclass=_MetaBarsFeed):
             for name, line in zip(self.getlinealiases(), self.lines, strict=True)
         )
         self._row = 0
+        # As plain attributes the lines are found four times faster than through Backtrader's search.
+        for name, line in zip(self.getlinealiases(), self.lines, strict=True):
+            if not hasattr(type(self), name):
+                setattr(self, name, line)
 
     def stop(self) -> None:
         """Backtrader's hook after a run: let the columns go."""
@@ -95,6 +126,27 @@ class BarsFeed(bt.feed.DataBase, metaclass=_MetaBarsFeed):
         self._columns = ()  # the lines hold the values now, and a pickled feed should not carry them twice
         self.home()
 
+    def __len__(self) -> int:
+        return self.lines.lines[0].lencount
+
+    def advance_peek(self) -> float:
+        """Backtrader's hook to look at the time of the next bar, infinite after the last one."""
+        times = self.lines.lines[self.DateTime]
+        if times.lencount < len(times.array) - times.extension:
+            return times.array[times.idx + 1]
+        return math.inf
+
+    def advance(self, size: int = 1, datamaster: bt.feed.DataBase | None = None, ticks: bool = True) -> None:
+        """Backtrader's hook to go to the next bar of those loaded: move the lines, and store nothing."""
+        if datamaster is not None or self.lines.lines[0].mode == LineBuffer.QBuffer or self._fills_ticks:
+            super().advance(size, datamaster, ticks)
+            return
+        for line in self.lines.lines:
+            line._idx += size
+            line.lencount += size
+        if ticks and "tick_last" in vars(self):
+            self._forget_ticks()
+
     def qbuffer(self, savemem: int = 0, replaying: bool = False) -> None:
         """Backtrader's hook for exactbars=1: keep as many bars as are looked back at, and one more."""
         super().qbuffer(savemem, replaying=True)  # "replaying" is what asks for the one more
@@ -111,6 +163,11 @@ class BarsFeed(bt.feed.DataBase, metaclass=_MetaBarsFeed):
         bar = [line[0] for line in self.lines]
         self.backwards(force=True)
         self._barstack.appendleft(bar)
+
+    def _forget_ticks(self) -> None:
+        """Drop the tick attributes that Backtrader has stored, so that they follow the lines again."""
+        for name in [name for name in vars(self) if name.startswith("tick_")]:
+            delattr(self, name)
 
     def _needs_each_bar(self) -> bool:
         """Tell whether bars pass through filters, another timezone, a short buffer or a subclass's own loader."""

@@ -139,6 +139,57 @@ def test_a_strategy_sees_what_a_stock_feed_shows(hourly, setup, mode):
     assert len(rows) > 50
 
 
+class TickRecorder(bt.Strategy):
+    """Keeps what a feed calls the latest tick, at each of its bars and wherever else a strategy is called."""
+
+    def __init__(self):
+        self.rows = []
+        bt.indicators.HeikinAshi(self.data)  # goes through the bars by advance(), before the strategy does
+
+    def prenext(self):
+        self.next()
+
+    def next(self):
+        for data in self.datas:
+            if len(data):
+                ticks = [getattr(data, f"tick_{name}") for name in (*OHLCV[:-1], "last")]
+                self.rows.append([len(data), *ticks])
+
+
+OLD_MODES = {"old sync": {"oldsync": True}, "old sync next": {"oldsync": True, "runonce": False}}
+
+
+@pytest.mark.parametrize("mode", (MODES | OLD_MODES).values(), ids=MODES | OLD_MODES)
+@pytest.mark.parametrize(
+    "setup", [one, resampled, added_and_resampled, replayed, copied], ids=lambda setup: setup.__name__
+)
+def test_ticks_are_those_of_a_stock_feed(hourly, setup, mode):
+    def rows(feed):
+        cerebro = bt.Cerebro(stdstats=False)
+        setup(cerebro, feed(hourly))
+        cerebro.addstrategy(TickRecorder)
+        return np.array(cerebro.run(**mode)[0].rows, dtype=float)
+
+    np.testing.assert_array_equal(rows(BarsFeed), rows(stock_feed))
+
+
+def test_a_feed_may_fill_ticks_in_its_own_way(hourly):
+    class Halved(BarsFeed):
+        def _tick_fill(self, force=False):
+            super()._tick_fill(force)
+            self.tick_close = self.close[0] / 2
+
+    class Look(bt.Strategy):
+        def next(self):
+            if len(self.data) < self.data.buflen():
+                assert self.data.tick_close == self.data.close[0] / 2
+
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(Halved(hourly[:20]))
+    cerebro.addstrategy(Look)
+    assert len(cerebro.run()[0]) == 20
+
+
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 @pytest.mark.parametrize("setup", [two, two_coarse_first], ids=lambda setup: setup.__name__)
 def test_feeds_of_different_timeframes_stay_in_step(hourly, setup, mode):
