@@ -139,12 +139,21 @@ def test_a_strategy_sees_what_a_stock_feed_shows(hourly, setup, mode):
     assert len(rows) > 50
 
 
+class Steps(bt.Indicator):
+    """Is computed ahead by advancing the feed bar by bar."""
+
+    lines = ("steps",)
+
+    def next(self):
+        self.lines.steps[0] = self.data.close[0]
+
+
 class TickRecorder(bt.Strategy):
-    """Keeps what a feed calls the latest tick, at each of its bars and wherever else a strategy is called."""
+    """Keeps what a feed calls the latest tick, at each of its bars."""
 
     def __init__(self):
         self.rows = []
-        bt.indicators.HeikinAshi(self.data)  # goes through the bars by advance(), before the strategy does
+        Steps(self.data)
 
     def prenext(self):
         self.next()
