@@ -6,8 +6,9 @@ once for all networks and kept on disk. Each operation has a twin in plain numpy
 
 Written for speed, hence: inner loops run over channels of slices, which LLVM turns into vector instructions;
 division by zero gives inf, since Python's check for it would prevent that; nothing is allocated; exp and erf are
-polynomials in float32. Sums may be reordered (``FAST``), but NaN and infinities keep their meaning. The same
-compiled code serves one bar and many, so both give the same bits.
+polynomials in float32. Fast math is not used: it lets the compiler reorder sums, and it did so otherwise in a process
+that compiles than in one that loads stored code, so that the same bars gave other bits. The same compiled code
+serves one bar and many.
 
 After an edit of features.py or targets.py, remove ``__pycache__``: numba looks at this file only when it decides
 whether its stored code is up to date.
@@ -23,7 +24,6 @@ from numba.extending import intrinsic
 from hissbt.features import step_all
 from hissbt.targets import in_units
 
-FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
 OPERATIONS = (
     "linear",
     "norm",
@@ -42,7 +42,7 @@ OPERATIONS = (
 
 f32 = np.float32
 DAY_S = 86400.0
-kernel = njit(fastmath=FAST, error_model="numpy", inline="always")
+kernel = njit(error_model="numpy", inline="always")
 
 
 @intrinsic
@@ -289,7 +289,7 @@ def heads(S, W, x, y, n, w, skip, features, inputs):
 # --- the walk through the plan ---------------------------------------------------------------------------------
 
 
-@njit(fastmath=FAST, error_model="numpy", cache=True)
+@njit(error_model="numpy", cache=True)
 def walk(plan, S, W, bars):
     """Run the network once, on the inputs that lie in S, as bar number ``bars`` (from 1)."""
     row = 0

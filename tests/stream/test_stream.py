@@ -1,5 +1,6 @@
 """A stream is the network of its bundle, one bar at a time, and can be stopped and taken up again anywhere."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -37,6 +38,20 @@ def test_outputs_are_those_of_the_network_over_the_whole_sequence(bundle, rows):
     heads = [outputs[name][0, :, 0].numpy().astype(float) for name in network.outputs]
     expected = TargetScale(**bundle.target_scale).forecast(*heads).T  # [T,3]
     np.testing.assert_allclose(stream.scan(rows), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_code_just_compiled_and_code_from_disk_give_the_same_bits(hourly_bars, rows, tmp_path):
+    random_bundle(hourly_bars[:150], d_model=16).save(tmp_path / "bundle")
+    np.save(tmp_path / "rows.npy", rows)
+    script = (
+        "import sys, numpy as np; from hissbt.bundle import ModelBundle; from hissbt.stream import Stream; "
+        "print(Stream(ModelBundle.load(sys.argv[1])).scan(np.load(sys.argv[2])).tobytes().hex())"
+    )
+    command = [sys.executable, "-c", script, tmp_path / "bundle", tmp_path / "rows.npy"]
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "compiled")}
+    first, second = (subprocess.run(command, env=env, capture_output=True, check=True).stdout for _ in range(2))
+    assert len(first) > 1000
+    assert first == second
 
 
 def test_outputs_are_a_probability_and_a_positive_volatility(bundle, rows):
