@@ -6,9 +6,9 @@ once for all networks and kept on disk. Each operation has a twin in plain numpy
 
 Written for speed, hence: inner loops run over channels of slices, which LLVM turns into vector instructions;
 division by zero gives inf, since Python's check for it would prevent that; nothing is allocated; exp and erf are
-polynomials in float32. Fast math is not used: it lets the compiler reorder sums, and it did so otherwise in a process
-that compiles than in one that loads stored code, so that the same bars gave other bits. The same compiled code
-serves one bar and many.
+polynomials in float32. Fast math is not used: it lets the compiler reorder sums, and it did so otherwise in a
+process that compiles than in one that loads stored code, so that the same bars gave other bits. The same compiled
+code serves one bar and many.
 
 After an edit of features.py or targets.py, remove ``__pycache__``: numba looks at this file only when it decides
 whether its stored code is up to date.
@@ -36,9 +36,30 @@ OPERATIONS = (
     "copy",
     "conv",
     "selective_scan",
+    "lstm",
+    "gru",
+    "attention",
+    "activate",
     "heads",
 )
-(LINEAR, NORM, S4D, GATED_ADD, ADD, PUSH, GATE, MEAN, COPY, CONV, SELECTIVE_SCAN, HEADS) = range(len(OPERATIONS))
+(
+    LINEAR,
+    NORM,
+    S4D,
+    GATED_ADD,
+    ADD,
+    PUSH,
+    GATE,
+    MEAN,
+    COPY,
+    CONV,
+    SELECTIVE_SCAN,
+    LSTM,
+    GRU,
+    ATTENTION,
+    ACTIVATE,
+    HEADS,
+) = range(len(OPERATIONS))
 
 f32 = np.float32
 DAY_S = 86400.0
@@ -271,6 +292,102 @@ def selective_scan(S, W, x, y, n, states, w, h, rank):
 
 
 @kernel
+def lstm(S, x, y, n):
+    """c = sigmoid(f) c + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c); h, c [2,n] at y.
+
+    At x: i, f, g, o [4,n] from the input, then what the old h adds to them.
+    """
+    H, C = S[y : y + n], S[y + n : y + 2 * n]
+    add(S, x + 4 * n, x, 4 * n)
+    I, F, G, O = S[x : x + n], S[x + n : x + 2 * n], S[x + 2 * n : x + 3 * n], S[x + 3 * n : x + 4 * n]  # noqa: E741
+    for i in range(n):
+        c = sigmoid(F[i]) * C[i] + sigmoid(I[i]) * tanh(G[i])
+        C[i] = c
+        H[i] = sigmoid(O[i]) * tanh(c)
+
+
+@kernel
+def gru(S, x, y, n):
+    """h = (1 - sigmoid(z)) tanh(new + sigmoid(r) new_h) + sigmoid(z) h; h [n] at y.
+
+    At x: r, z, new [3,n] from the input, then what the old h adds to r and z, and new_h.
+    """
+    H, New, NewH = S[y : y + n], S[x + 2 * n : x + 3 * n], S[x + 5 * n : x + 6 * n]
+    add(S, x + 3 * n, x, 2 * n)
+    R, Z = S[x : x + n], S[x + n : x + 2 * n]
+    for i in range(n):
+        z = sigmoid(Z[i])
+        H[i] = (f32(1.0) - z) * tanh(New[i] + sigmoid(R[i]) * NewH[i]) + z * H[i]
+
+
+@kernel
+def highest(X):
+    """Return the largest element; in four chains, since each comparison waits for the one before it."""
+    a = b = c = d = X[0]
+    fours = len(X) // 4 * 4
+    for i in range(0, fours, 4):
+        a, b, c, d = max(a, X[i]), max(b, X[i + 1]), max(c, X[i + 2]), max(d, X[i + 3])
+    for i in range(fours, len(X)):
+        a = max(a, X[i])
+    return max(max(a, b), max(c, d))
+
+
+@kernel
+def total(X):
+    """Return the sum; in four chains, since each addition waits for the one before it."""
+    a = b = c = d = f32(0.0)
+    fours = len(X) // 4 * 4
+    for i in range(0, fours, 4):
+        a, b, c, d = a + X[i], b + X[i + 1], c + X[i + 2], d + X[i + 3]
+    for i in range(fours, len(X)):
+        a += X[i]
+    return (a + b) + (c + d)
+
+
+@kernel
+def attention(S, W, x, y, n, heads, window, w, h, bars):
+    """y[n] = softmax(q k / sqrt(size) - slope * age) v in each head of n / heads = size channels.
+
+    Over the newest ``window`` bars. At x: q, k, v [3,n], then room for the scores [window]. Slopes [heads] at w.
+    At h: all k [heads,size,window], then all v [heads,window,size], both laid out for ``linear``: rings in which
+    bar number ``bars`` (from 1) has slot (bars - 1) % window.
+    """
+    slot, seen, size, scores = (bars - 1) % window, min(bars, window), n // heads, x + 3 * n
+    Z, scale = S[scores : scores + seen], f32(1.0) / f32(math.sqrt(f32(size)))
+    for head in range(heads):
+        q, keys, values, slope = (
+            x + head * size,
+            h + head * size * window,
+            h + (n + head * size) * window,
+            W[w + head],
+        )
+        for i in range(size):
+            S[keys + i * window + slot] = S[q + n + i]
+        copy(S, q + 2 * n, values + slot * size, size)
+        linear(S, S, q, scores, size, window, keys, -1)
+        for s in range(slot + 1):
+            Z[s] = Z[s] * scale - slope * f32(slot - s)
+        for s in range(slot + 1, seen):
+            Z[s] = Z[s] * scale - slope * f32(slot + window - s)
+        top = highest(Z)
+        for s in range(seen):
+            # The bound is below the precision of the sum. Without it products would be denormal, and slow.
+            Z[s] = exp(max(Z[s] - top, f32(-60.0)))
+        linear(S, S, scores, y + head * size, seen, size, values, -1)
+        sum_of_weights, Y = total(Z), S[y + head * size : y + (head + 1) * size]
+        for i in range(size):
+            Y[i] /= sum_of_weights
+
+
+@kernel
+def activate(S, x, y, n):
+    """y[n] = gelu(x[n])."""
+    X, Y = S[x : x + n], S[y : y + n]
+    for i in range(n):
+        Y[i] = gelu(X[i])
+
+
+@kernel
 def heads(S, W, x, y, n, w, skip, features, inputs):
     """y[3] = bias [3], rows [3,n] at w times x[n], rows [3,features] at skip times the inputs, summed."""
     X, F = S[x : x + n], S[inputs : inputs + features]
@@ -322,6 +439,14 @@ def walk(plan, S, W, bars):
             conv(S, W, x, y, n, a, b, c)
         elif kind == SELECTIVE_SCAN:
             selective_scan(S, W, x, y, n, a, b, c, d)
+        elif kind == LSTM:
+            lstm(S, x, y, n)
+        elif kind == GRU:
+            gru(S, x, y, n)
+        elif kind == ATTENTION:
+            attention(S, W, x, y, n, a, b, c, d, bars)
+        elif kind == ACTIVATE:
+            activate(S, x, y, n)
         elif kind == HEADS:
             heads(S, W, x, y, n, a, b, c, d)
 

@@ -57,7 +57,7 @@ def hiss(planner: Planner, config: Mapping[str, Any], weights: Weights) -> None:
         planner.add("copy", held, fused, total)
         for start in starts[1:]:
             planner.add("add", start, fused, total)
-    _read(planner, fused, total, names)
+    _read(planner, _norm(planner, fused, total, names.under("norm")), total, names)
 
 
 def _first_held(names: _Names, widths: list[int]) -> list[np.ndarray]:
@@ -92,8 +92,7 @@ def _norm(planner: Planner, x: Place, n: int, names: _Names) -> Place:
 
 
 def _read(planner: Planner, x: Place, n: int, names: _Names) -> None:
-    """Append the last norm and the heads."""
-    x = _norm(planner, x, n, names.under("norm"))
+    """Append the heads."""
     readout = planner.weights(names["heads.readout.bias"], names["heads.readout.weight"])
     skip = planner.weights(names["heads.skip.weight"])
     planner.outputs = planner.scratch(3)
@@ -148,4 +147,63 @@ def _mamba_block(planner: Planner, x: Place, n: int, names: _Names, config: Mapp
     planner.add("add", added, x, n)
 
 
-NETWORKS: Mapping[str, Callable[[Planner, Mapping[str, Any], Weights], None]] = {"hiss": hiss}
+def lstm(planner: Planner, config: Mapping[str, Any], weights: Weights) -> None:
+    """``hissbt.models.rnn.LSTMNet``."""
+    _recurrent(planner, config, weights, "lstm", gates=4, parts=2)
+
+
+def gru(planner: Planner, config: Mapping[str, Any], weights: Weights) -> None:
+    """``hissbt.models.rnn.GRUNet``."""
+    _recurrent(planner, config, weights, "gru", gates=3, parts=1)
+
+
+def _recurrent(planner: Planner, config, weights: Weights, cell: str, gates: int, parts: int) -> None:
+    """Append layers of a cell whose state is ``parts`` vectors, the first of them its output."""
+    names, x, n = _Names(weights), planner.inputs, config["d_model"]
+    for i in range(config["n_layers"]):
+        state, work = planner.state(parts * n), planner.scratch(2 * gates * n)
+        for source, to, name in ((x, work, "ih"), (state, work + gates * n, "hh")):
+            planner.linear(source, to, names[f"rnn.weight_{name}_l{i}"], names[f"rnn.bias_{name}_l{i}"])
+        planner.add(cell, work, state, n)
+        x = state
+    _read(planner, x, n, names)
+
+
+def transformer(planner: Planner, config: Mapping[str, Any], weights: Weights) -> None:
+    """``hissbt.models.transformer.TransformerNet``."""
+    names, n, n_heads = _Names(weights), config["d_model"], config["n_heads"]
+    slopes = planner.weights(2.0 ** (-8 * np.arange(1, n_heads + 1) / n_heads))
+    x = planner.scratch(n)
+    planner.linear(planner.inputs, x, names["embed.weight"], names["embed.bias"])
+    for i in range(config["n_layers"]):
+        block = names.under(f"blocks.{i}")
+        _attention(planner, x, n, block, n_heads, config["window_bars"], slopes)
+        _feed_forward(planner, x, n, block, config["d_ff"])
+    _read(planner, _norm(planner, x, n, names.under("norm")), n, names)
+
+
+def _attention(planner: Planner, x: Place, n: int, names: _Names, n_heads: int, window: int, slopes: int) -> None:
+    """Append x += attention(norm1(x))."""
+    normed = _norm(planner, x, n, names.under("norm1"))
+    work, mixed, added = planner.scratch(3 * n + window), planner.scratch(n), planner.scratch(n)
+    planner.linear(normed, work, names["attention.in_proj.weight"], None)
+    planner.add("attention", work, mixed, n, n_heads, window, slopes, planner.window(2 * n * window))
+    planner.linear(mixed, added, names["attention.out_proj.weight"], names["attention.out_proj.bias"])
+    planner.add("add", added, x, n)
+
+
+def _feed_forward(planner: Planner, x: Place, n: int, names: _Names, d_ff: int) -> None:
+    """Append x += linear2(gelu(linear1(norm2(x))))."""
+    normed, hidden, added = _norm(planner, x, n, names.under("norm2")), planner.scratch(d_ff), planner.scratch(n)
+    planner.linear(normed, hidden, names["linear1.weight"], names["linear1.bias"])
+    planner.add("activate", hidden, hidden, d_ff)
+    planner.linear(hidden, added, names["linear2.weight"], names["linear2.bias"])
+    planner.add("add", added, x, n)
+
+
+NETWORKS: Mapping[str, Callable[[Planner, Mapping[str, Any], Weights], None]] = {
+    "hiss": hiss,
+    "lstm": lstm,
+    "gru": gru,
+    "transformer": transformer,
+}

@@ -13,6 +13,10 @@ def _softplus(x):
     return np.logaddexp(np.float32(0), x)
 
 
+def _gelu(x):
+    return x * 0.5 * (1 + erf(x / np.sqrt(2)))
+
+
 def linear(S, W, x, y, n, m, w, b):
     """y[m] = b + x[n] A, A [n,m] at w; b = -1 for none."""
     bias = W[b : b + m] if b >= 0 else 0
@@ -34,7 +38,7 @@ def s4d(S, W, x, y, n, pairs, w, h):
     new = a * (state[0] + 1j * state[1]) + b * S[x : x + n]
     state[0], state[1] = new.real, new.imag
     z = (c * new).real.sum(axis=0) + D * S[x : x + n]
-    S[y : y + n] = z * 0.5 * (1 + erf(z / np.sqrt(2)))
+    S[y : y + n] = _gelu(z)
 
 
 def gated_add(S, W, x, y, n):
@@ -77,6 +81,39 @@ def selective_scan(S, W, x, y, n, states, w, h, rank):
     S[y : y + n] = (c @ state + D * u) * gate * expit(gate)
 
 
+def lstm(S, W, x, y, n):
+    """One step of an LSTM; the operands lie as ``kernels.lstm`` tells."""
+    i, f, g, o = S[x : x + 8 * n].reshape(2, 4, n).sum(axis=0)
+    c = expit(f) * S[y + n : y + 2 * n] + expit(i) * np.tanh(g)
+    S[y : y + 2 * n] = np.concatenate([expit(o) * np.tanh(c), c])
+
+
+def gru(S, W, x, y, n):
+    """One step of a GRU; the operands lie as ``kernels.gru`` tells."""
+    (r, z, new), (r_h, z_h, new_h) = S[x : x + 6 * n].reshape(2, 3, n)
+    z = expit(z + z_h)
+    S[y : y + n] = (1 - z) * np.tanh(new + expit(r + r_h) * new_h) + z * S[y : y + n]
+
+
+def attention(S, W, x, y, n, heads, window, w, h, bars):
+    """One step of windowed attention; the operands lie as ``kernels.attention`` tells."""
+    q, k, v = S[x : x + 3 * n].reshape(3, heads, -1)  # [heads,size] each
+    keys = S[h : h + n * window].reshape(heads, -1, window)  # a view [heads,size,window]
+    values = S[h + n * window : h + 2 * n * window].reshape(heads, window, -1)  # a view [heads,window,size]
+    slot = (bars - 1) % window
+    keys[..., slot], values[:, slot] = k, v
+    age = (slot - np.arange(window)) % window
+    bias = np.where(age < bars, -W[w : w + heads, None] * age, -np.inf)  # [heads,window]
+    scores = np.einsum("hc,hcs->hs", q, keys) / np.sqrt(q.shape[-1]) + bias
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    S[y : y + n] = np.einsum("hs,hsc->hc", weights / weights.sum(axis=1, keepdims=True), values).ravel()
+
+
+def activate(S, W, x, y, n):
+    """y[n] = gelu(x[n])."""
+    S[y : y + n] = _gelu(S[x : x + n])
+
+
 def heads(S, W, x, y, n, w, skip, features, inputs):
     """Read-out of x[n] and of the inputs; volatility through softplus."""
     bias, rows = W[w : w + 3], W[w + 3 : w + 3 + 3 * n].reshape(3, n)
@@ -100,6 +137,9 @@ _BY_NAME = {
     "mean": (mean, 4),
     "conv": (conv, 6),
     "selective_scan": (selective_scan, 7),
+    "lstm": (lstm, 3),
+    "gru": (gru, 3),
+    "activate": (activate, 3),
     "heads": (heads, 7),
 }
 
@@ -114,6 +154,8 @@ def walk(plan, S, W, bars):
             row = row if bars % operands[0] == 0 else operands[1]
         elif name == "push":
             push(S, W, *operands[:5], bars)
+        elif name == "attention":
+            attention(S, W, *operands, bars)
         else:
             operation, count = _BY_NAME[name]
             operation(S, W, *operands[:count])

@@ -20,7 +20,8 @@ def random_bundle(
 ) -> ModelBundle:
     """Return a bundle whose network has random weights, with a normalizer fitted on ``bars``."""
     feature_set = FeatureSet(features)
-    config = {"n_features": feature_set.size, "d_model": 8, "d_state": 8, **network}
+    small = {"hiss": {"d_state": 8}, "transformer": {"n_heads": 2, "d_ff": 12, "window_bars": 10}}
+    config = {"n_features": feature_set.size, "d_model": 8, **small.get(kind, {}), **network}
     torch.manual_seed(seed)
     net = build_network(kind, config)
     with torch.no_grad():

@@ -41,6 +41,9 @@ CASES = {
     ),
     "flat s4d": lambda bars, folder: forecast_case(bars, Forecast, folder, strides=(), blocks=("s4d",)),
     "flat mamba": lambda bars, folder: forecast_case(bars, Forecast, folder, strides=(), blocks=("mamba",)),
+    "lstm": lambda bars, folder: forecast_case(bars, Forecast, folder, kind="lstm", n_layers=2),
+    "gru": lambda bars, folder: forecast_case(bars, Forecast, folder, kind="gru"),
+    "transformer": lambda bars, folder: forecast_case(bars, Forecast, folder, kind="transformer"),
 }
 
 

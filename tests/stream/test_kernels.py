@@ -26,6 +26,10 @@ ROWS = {
     "push": lambda n: (0, 400, n, 2, 3),
     "conv": lambda n: (0, 400, n, 4, 0, 800),
     "selective_scan": lambda n: (0, 400, n, 5, 0, 800, 2),
+    "lstm": lambda n: (0, 400, n),
+    "gru": lambda n: (0, 400, n),
+    "attention": lambda n: (0, 400, n, {1: 1, 7: 7, 16: 4, 33: 3}[n], 3, 0, 800),
+    "activate": lambda n: (0, 400, n),
     "heads": lambda n: (0, 400, n, 0, 200, 7, 390),
 }
 
@@ -97,6 +101,13 @@ NETWORKS = {
     "hiss, widths": {"strides": (3,), "d_model": (5, 20), "d_state": (4, 6), "blocks": ("mamba", "s4d")},
     "flat s4d": {"strides": (), "blocks": ("s4d",), "d_model": 64, "s4d_init": "real"},
     "flat mamba": {"strides": (), "blocks": ("mamba",), "d_model": 33},
+    "lstm": {"kind": "lstm", "d_model": 33},
+    "lstm, deep": {"kind": "lstm", "n_layers": 3},
+    "gru": {"kind": "gru", "d_model": 33},
+    "gru, deep": {"kind": "gru", "n_layers": 3},
+    "transformer": {"kind": "transformer", "d_model": 18, "n_heads": 3, "d_ff": 21, "n_layers": 3},
+    "transformer, one bar": {"kind": "transformer", "window_bars": 1},
+    "transformer, all bars": {"kind": "transformer", "window_bars": 300, "n_heads": 1},
 }
 
 
