@@ -35,6 +35,10 @@ _NO_TIME = np.iinfo(np.int64).min  # NaT
 _DUST = 1e-12  # a position this small beside the largest one of its trade is what is left of float sums
 
 
+# What Ledger.loop says of a run that hissbt.accelerate had no part in.
+STOCK_LOOP = {"path": "stock", "reason": "accelerate was not called", "broker_bars": None}
+
+
 class Ledger(bt.Analyzer):
     """Records a run. When it has ended the tables are in ``frame``, ``trades`` and ``orders``.
 
@@ -56,6 +60,9 @@ class Ledger(bt.Analyzer):
     ``orders`` has one row for each order that the broker has answered, in the order of submission; one that was
     placed at the last close is not among them.
 
+    ``loop`` tells which loop ran, Backtrader's (path stock) or that of ``hissbt.accelerate`` (path fast), and why;
+    the tables are the same.
+
     Params: ``forecast``, the strategy attribute whose lines are recorded (by default those of the first indicator
     that has the lines expected_return, prob_up and volatility); ``since``, from which on bars are recorded (UTC; a
     bar counts when it closes after it).
@@ -66,6 +73,7 @@ class Ledger(bt.Analyzer):
     frame: pd.DataFrame
     trades: pd.DataFrame
     orders: pd.DataFrame
+    loop: dict
 
     def start(self):
         """Backtrader's hook before the first bar."""
@@ -73,7 +81,7 @@ class Ledger(bt.Analyzer):
         self._guard = getattr(self.strategy, "guard", None)
         self._broker = self.strategy.broker
         # The lines themselves: to go through the data for them takes longer than the rest of a row.
-        self._clock, self._price = self.strategy.data.lines.datetime, self.strategy.data.lines.close
+        self._clock, self._price = self.data.lines.datetime, self.data.lines.close
         self._first = _date_number(self.p.since)
         self._rows = array("d")  # one row after the other, which is far cheaper than a list of rows
         self._width = 7 + len(self._lines)
@@ -89,7 +97,7 @@ class Ledger(bt.Analyzer):
 
     def next(self):
         """Record the bar; one that is replayed replaces its own row."""
-        self._record([line[0] for line in self._lines])
+        self._record([line[0] for line in self._lines] if self._lines else [])
 
     def prenext(self):
         """Record the bar before the strategy's first decision."""
@@ -119,22 +127,25 @@ class Ledger(bt.Analyzer):
         self.frame = self._frame()
         self.trades = _trades(self._positions.values())
         self.orders = _orders(self._seen_orders.values())
+        self.loop = getattr(self.strategy.cerebro, "loop", STOCK_LOOP)
         self.rets = {"ledger": self.frame, "trades": self.trades, "orders": self.orders}
         self._clock = self._price = self._lines = self._guard = self._broker = None
         self._rows = self._positions = self._seen_orders = self._interest = None
 
     def _record(self, forecast: list[float]) -> None:
-        broker, length = self._broker, len(self._clock)
+        clock, broker, guard = self._clock, self._broker, self._guard
+        length = len(clock)
         if not length:
             return
         for traded in self._positions.values():
             traded.mark()
-        accrued = sum(self._interest.values())
-        self._fees, self._accrued = self._fees + accrued - self._accrued, accrued
-        stamp, price, value = self._clock[0], self._price[0], broker.getvalue()
-        tripped = self._guard is not None and self._guard.tripped
-        position = broker.getposition(self.strategy.data).size
-        row = (stamp, value, broker.getcash(), position, price, 0.0, tripped, *forecast)
+        if self._interest or self._accrued:
+            accrued = sum(self._interest.values())
+            self._fees, self._accrued = self._fees + accrued - self._accrued, accrued
+        stamp, price, value = clock[0], self._price[0], broker.getvalue()
+        position = broker.getposition(self.data).size
+        tripped = guard is not None and guard.tripped
+        row = [stamp, value, broker.getcash(), position, price, 0.0, tripped, *forecast]
         if stamp == self._stamp:
             # Another feed moved: what it brings belongs to the next bar, or to the last one if none follows.
             self._later = row
@@ -146,14 +157,14 @@ class Ledger(bt.Analyzer):
         else:
             self._start, self._fees = (value, price), 0.0
 
-    def _write(self, row: tuple, again: bool) -> None:
+    def _write(self, row: list[float], again: bool) -> None:
         """Add a row with the fees since the last one; ``again`` replaces the last one."""
-        rows, width = self._rows, self._width
+        rows = self._rows
         if again:
-            self._fees += rows[5 - width]
-            del rows[-width:]
-        rows.extend(row)
-        rows[5 - width], self._fees = self._fees, 0.0
+            self._fees += rows[5 - self._width]
+            del rows[-self._width :]
+        row[5], self._fees = self._fees, 0.0
+        rows.fromlist(row)
 
     def _forecast_lines(self) -> list[bt.LineBuffer]:
         indicator = self._forecast()
