@@ -23,9 +23,9 @@ def rows(hourly_bars):
     return hourly_bars[:150].arrays()
 
 
-@pytest.fixture(scope="module")
-def bundle(hourly_bars):
-    return random_bundle(hourly_bars[:150])
+@pytest.fixture(scope="module", params=["hiss", "lstm", "gru", "transformer"])
+def bundle(request, hourly_bars):
+    return random_bundle(hourly_bars[:150], kind=request.param)
 
 
 def test_outputs_are_those_of_the_network_over_the_whole_sequence(bundle, rows):

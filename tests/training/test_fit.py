@@ -102,6 +102,15 @@ def test_the_normalizer_is_fitted_before_the_validation_span(bundle, bars, tmp_p
     assert other.target_scale["return_std"] == bundle.target_scale["return_std"]
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru", "transformer"])
+def test_every_kind_of_network_trains_into_a_bundle_that_runs(kind, bars, tmp_path):
+    settings = {**SMALL, "network": {"dropout": 0.1}, "max_epochs": 1, "epoch_steps": 2}
+    trained = train(bars, tmp_path / "bundle", kind=kind, settings=settings, progress=False)
+    loaded = ModelBundle.load(tmp_path / "bundle", kind=kind)
+    assert loaded.sha256 == trained.sha256
+    assert np.isfinite(Stream(loaded).scan(bars.arrays())).all()
+
+
 def test_a_planted_pattern_is_learned(bars, tmp_path):
     returns = 0.01 * (-1.0) ** np.arange(len(bars)) + np.random.default_rng(0).normal(0, 0.002, len(bars))
     close = 100 * np.exp(np.cumsum(returns))
