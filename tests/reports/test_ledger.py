@@ -101,6 +101,28 @@ def test_every_trade_runs_from_flat_to_flat(closes, orders):
     assert set(trades["exit_reason"]) <= {"market", "open"}
 
 
+@settings(max_examples=40, deadline=None)
+@given(prices, st.lists(st.tuples(st.integers(1, 25), st.just(0), st.integers(-9, 9)), max_size=25))
+def test_trades_are_those_of_backtraders_own_analyzer(closes, orders):
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(feed(closes))
+    cerebro.addstrategy(Scripted, orders=orders)
+    cerebro.addanalyzer(Ledger, _name="ledger")
+    cerebro.addanalyzer(bt.analyzers.TradeAnalyzer, _name="trades")
+    cerebro.broker.setcash(1e6)
+    cerebro.broker.setcommission(commission=COMMISSION)
+    analyzers = cerebro.run()[0].analyzers
+    trades, theirs = analyzers.ledger.trades, analyzers.trades.get_analysis()
+    closed = trades[trades["exit_time"].notna()]
+    assert len(trades) == theirs.total.total
+    if len(closed):
+        assert len(closed) == theirs.total.closed
+        assert (closed["pnl_net"] > 0).sum() == theirs.won.total
+        assert closed["pnl_gross"].sum() == pytest.approx(theirs.pnl.gross.total, abs=1e-6)
+        assert closed["pnl_net"].sum() == pytest.approx(theirs.pnl.net.total, abs=1e-6)
+        assert (closed["side"] == "long").sum() == theirs.long.total
+
+
 def test_a_hand_computed_run_agrees():
     ledger = ledger_of(feed([100, 110, 120, 90, 80]), orders=[(1, 0, 10), (3, 0, -15)], reason="because")
     frame, (first, second) = ledger.frame, ledger.trades.to_dict("records")
