@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pandas as pd
 
-from hissbt.reports.quiet import quiet_quantstats
 from hissbt.reports.returns import daily_returns
 from hissbt.targets import forward_return
 from hissbt.trading.sizing import FLAT
@@ -44,11 +43,12 @@ def forecast_scores(expected: np.ndarray, prob_up: np.ndarray, realized: np.ndar
 def trading_metrics(ledger: pd.DataFrame, trades: pd.DataFrame, periods_per_year: int) -> dict:
     """Judge a run by its ledger and trades (the tables of ``Ledger``).
 
-    ``sharpe``, ``sortino`` and ``max_drawdown`` (a negative fraction) are QuantStats' on daily returns, annualized
-    with ``periods_per_year`` days and no risk-free rate. ``win_rate`` and ``profit_factor`` (sum of profits over
-    sum of losses) are of pnl_net over all trades, one still open being marked at the last close. ``turnover`` is
-    the notional traded in a year over average equity, entries and exits both counted. ``exposure`` is the share of
-    bars with a position. Money is in the quote currency. What is not defined is NaN.
+    ``sharpe``, ``sortino`` (downside deviation over all days) and ``max_drawdown`` (a negative fraction,
+    counted from the start value on) are those of daily returns, annualized with ``periods_per_year`` days and
+    no risk-free rate. ``win_rate`` and ``profit_factor`` (sum of profits over sum of losses) are of pnl_net
+    over all trades, one still open being marked at the last close. ``turnover`` is the notional traded in a
+    year over average equity, entries and exits both counted. ``exposure`` is the share of bars with a position.
+    Money is in the quote currency. What is not defined is NaN.
     """
     returns = daily_returns(ledger)
     years = len(returns) / periods_per_year
@@ -98,12 +98,15 @@ def _classification(said: np.ndarray, was: np.ndarray) -> dict:
 
 
 def _risk(returns: pd.Series, periods_per_year: int) -> dict:
-    with quiet_quantstats() as quantstats, np.errstate(divide="ignore", invalid="ignore"):
-        return {
-            "sharpe": float(quantstats.stats.sharpe(returns, periods=periods_per_year)),
-            "sortino": float(quantstats.stats.sortino(returns, periods=periods_per_year)),
-            "max_drawdown": float(quantstats.stats.max_drawdown(returns)),
-        }
+    # QuantStats' formulas, but not its guess: it takes returns that double in a day and never lose for prices.
+    wealth = np.concatenate([[1.0], (1 + returns).cumprod()])
+    losses = returns.clip(upper=0)
+    year = math.sqrt(periods_per_year)
+    return {
+        "sharpe": _ratio(returns.mean() * year, returns.std()),
+        "sortino": _ratio(returns.mean() * year, math.sqrt((losses**2).mean())),
+        "max_drawdown": float((wealth / np.maximum.accumulate(wealth) - 1).min()),
+    }
 
 
 def _notional(trades: pd.DataFrame) -> float:

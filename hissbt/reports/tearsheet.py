@@ -112,6 +112,8 @@ def _nothing_to_chart(strategy: bt.Strategy, ledger: Ledger, returns: pd.Series)
         return _why_no_trade(strategy, ledger)
     if len(returns) < _FEWEST_DAYS:
         return f"The run spans {len(returns)} day(s): a tearsheet needs at least {_FEWEST_DAYS}."
+    if returns.min() >= 0 and returns.max() > 1:
+        return "No day lost and one more than doubled the account: QuantStats would take such returns for prices."
     return ""
 
 

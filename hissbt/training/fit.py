@@ -144,13 +144,17 @@ def _can_resume(folder: Path) -> bool:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep torch on one thread, as another number gives other digits; networks this small would gain nothing."""
-    threads = torch.get_num_threads()
+    """Keep torch on one thread, as another number gives other digits; networks this small would gain nothing.
+
+    Torch is left as it was found, also by Lightning, which switches to deterministic algorithms and stays there.
+    """
+    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(deterministic)
 
 
 @contextmanager

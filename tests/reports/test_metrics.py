@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from hissbt.reports.metrics import buy_and_hold, forecast_metrics, trading_metrics
+from hissbt.reports.quiet import quiet_quantstats
 
 NAN = float("nan")
 
@@ -51,14 +52,26 @@ def test_bars_without_a_forecast_do_not_count():
     assert math.isnan(forecast_metrics(ledger([1, 2], expected_return=[0, 0], prob_up=[0, 0]), 5)["mse"])
 
 
-def test_risk_is_measured_on_daily_returns_and_annualized():
-    returns = np.array([0.02, -0.01, 0.03, -0.02])
-    metrics = trading_metrics(ledger([1.0] * 4, value=100 * np.cumprod(1 + returns)), trades(), 252)
-    assert metrics["sharpe"] == pytest.approx(returns.mean() / returns.std(ddof=1) * math.sqrt(252))
-    downside = math.sqrt((0.01**2 + 0.02**2) / 4)
-    assert metrics["sortino"] == pytest.approx(returns.mean() / downside * math.sqrt(252))
-    assert metrics["max_drawdown"] == pytest.approx(-0.02)
+@pytest.mark.parametrize("seed", range(5))
+def test_risk_is_that_of_quantstats_on_daily_returns(seed):
+    returns = np.random.default_rng(seed).normal(0.001, 0.02, 50)
+    metrics = trading_metrics(ledger([1.0] * 50, value=100 * np.cumprod(1 + returns)), trades(), 252)
+    daily = pd.Series(returns, index=pd.date_range("2024-01-01", periods=50))
+    with quiet_quantstats() as quantstats:
+        assert metrics["sharpe"] == pytest.approx(quantstats.stats.sharpe(daily, periods=252))
+        assert metrics["sortino"] == pytest.approx(quantstats.stats.sortino(daily, periods=252))
+        assert metrics["max_drawdown"] == pytest.approx(quantstats.stats.max_drawdown(daily))
     assert metrics["total_return"] == pytest.approx(np.prod(1 + returns) - 1)
+
+
+def test_the_drawdown_counts_from_the_start_and_a_doubling_in_a_day_is_none():
+    assert trading_metrics(ledger([1.0] * 2, value=[90.0, 99.0]), trades(), 365)["max_drawdown"] == pytest.approx(
+        -0.1
+    )
+    doubled = trading_metrics(ledger([1.0] * 3, value=[250.0, 600.0, 610.0]), trades(), 365)
+    assert doubled["max_drawdown"] == 0
+    assert doubled["sharpe"] > 0
+    assert math.isnan(doubled["sortino"])  # there was no loss
 
 
 def test_trades_and_costs_are_counted():

@@ -122,6 +122,16 @@ def test_a_few_days_are_not_charted(bars, tmp_path):
     assert re.search(r"trades 1 1", text)
 
 
+def test_returns_that_quantstats_would_take_for_prices_are_not_charted(bars, tmp_path):
+    closes = np.array([1.0, 1.0, 1.0, 3.0, 3.1, 3.2, 3.3, 3.4])
+    rising = Bars(
+        bars[:8].frame.assign(open=closes, high=closes, low=closes, close=closes), bars.market, bars.timeframe
+    )
+    text = page_text(tearsheet(run(rising, BuyAndHold), tmp_path / "page.html"))
+    assert "would take such returns for prices" in text
+    assert re.search(r"max drawdown 0.00% 0.00%", text)
+
+
 def test_returns_that_quantstats_cannot_chart_get_a_page_too(bars, tmp_path):
     still = bars[:8].frame.assign(open=100.0, high=100.0, low=100.0, close=100.0)
     still = Bars(still, bars.market, bars.timeframe)

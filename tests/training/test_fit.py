@@ -74,8 +74,10 @@ def test_the_number_of_threads_changes_nothing(hourly_bars, tmp_path):
     for threads in (1, 2):
         torch.set_num_threads(threads)
         shas.add(fit(hourly_bars, tmp_path / f"bundle-{threads}", **wide).sha256)
+        assert torch.get_num_threads() == threads
     torch.set_num_threads(before)
     assert len(shas) == 1
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_nothing_but_the_bundle_is_left_behind(bars, tmp_path):
