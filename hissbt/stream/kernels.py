@@ -6,9 +6,12 @@ once for all networks and kept on disk. Each operation has a twin in plain numpy
 
 Written for speed, hence: inner loops run over channels of slices, which LLVM turns into vector instructions;
 division by zero gives inf, since Python's check for it would prevent that; nothing is allocated; exp and erf are
-polynomials in float32. Fast math is not used: it lets the compiler reorder sums, and it did so otherwise in a
-process that compiles than in one that loads stored code, so that the same bars gave other bits. The same compiled
-code serves one bar and many.
+polynomials in float32. Sums may be reordered (``FAST``), but NaN and infinities keep their meaning.
+
+The same compiled code serves one bar and many, so both give the same bits. For that, the operations and the walk
+through them are copied into ``run`` before it is compiled (``inline="always"``). Were they functions of their own,
+the process that compiles would call one version of them and a process that loads stored code another, each with
+its sums in another order.
 
 After an edit of features.py or targets.py, remove ``__pycache__``: numba looks at this file only when it decides
 whether its stored code is up to date.
@@ -63,7 +66,8 @@ OPERATIONS = (
 
 f32 = np.float32
 DAY_S = 86400.0
-kernel = njit(error_model="numpy", inline="always")
+FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
+kernel = njit(fastmath=FAST, error_model="numpy", inline="always")
 
 
 @intrinsic
@@ -406,9 +410,8 @@ def heads(S, W, x, y, n, w, skip, features, inputs):
 # --- the walk through the plan ---------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy", cache=True)
-def walk(plan, S, W, bars):
-    """Run the network once, on the inputs that lie in S, as bar number ``bars`` (from 1)."""
+@kernel
+def _walk(plan, S, W, bars):
     row = 0
     while row < len(plan):
         kind, x, y, n = plan[row, 0], plan[row, 1], plan[row, 2], plan[row, 3]
@@ -451,7 +454,20 @@ def walk(plan, S, W, bars):
             heads(S, W, x, y, n, a, b, c, d)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy", cache=True)
+def walk(plan, S, W, bars):
+    """Run the network once, on the inputs that lie in S, as bar number ``bars`` (from 1)."""
+    _walk(plan, S, W, bars)
+
+
+@njit
+def _take_inputs(S, inputs, values, means, stds, clip):
+    """Exactly Normalizer.__call__, in the network's precision: compiled on its own, without fast math."""
+    for i in range(len(means)):
+        S[inputs + i] = f32(min(max((values[i] - means[i]) / stds[i], -clip), clip))
+
+
+@njit(fastmath=FAST, error_model="numpy", cache=True)
 def run(table, W, S, D, rows, out):
     """Take bars ``rows`` float64 [T,6+C] in order; write their outputs to ``out`` float64 [T,3]; return -1.
 
@@ -492,10 +508,8 @@ def run(table, W, S, D, rows, out):
         D[0] += 1.0
         D[1] = close_time_s
         step_all(feature_plan, bar, D[2:memory], values)
-        for i in range(features):
-            # Exactly Normalizer.__call__, in the network's precision.
-            S[inputs + i] = f32(min(max((values[i] - means[i]) / stds[i], -clip), clip))
-        walk(plan, S, W, int(D[0]))
+        _take_inputs(S, inputs, values, means, stds, clip)
+        _walk(plan, S, W, int(D[0]))
         out[t, 0], out[t, 1], out[t, 2] = in_units(
             S[outputs], S[outputs + 1], S[outputs + 2], ret_mean, ret_std, vol_scale
         )
