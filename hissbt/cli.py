@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -181,6 +182,36 @@ def backtest(
         name=None if ":" in strategy else strategy,
     )
     show_run(run, as_json)
+
+
+@app.command()
+def bench(
+    bars: Annotated[
+        str | None,
+        typer.Option(metavar="BARS", help="Bars for the backtests, as in hissbt backtest; else made up"),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Less of everything: a minute, where the whole takes ten")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure speed on this machine, each figure beside what it is compared with.
+
+    Steps of each network beside torch, ONNX Runtime and numpy; backtests beside stock Backtrader; cost over the
+    length of a run; latency of a decision; training; start-up. Needs no data. Leave the machine alone meanwhile.
+    """
+    # Before numpy comes in: BLAS reads it once. The comparison is on one thread throughout.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from hissbt.bench import FULL, QUICK, run_bench
+    from hissbt.bench.table import progress_bar, show_bench
+    from hissbt.feeds import load_bars
+
+    with progress_bar() as progress:
+        results = run_bench(QUICK if quick else FULL, load_bars(bars) if bars else None, progress)
+    if as_json:
+        print(json.dumps(results), flush=True)
+    else:
+        show_bench(results)
 
 
 def _parse_settings(pairs: list[str] | None) -> dict[str, Any]:

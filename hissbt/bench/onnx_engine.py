@@ -209,7 +209,10 @@ class _Graph:
     def _selective_scan(self, x, y, n, states, w, h, rank):
         gate, u, raw = (self._read(x + i * n, n) for i in (1, 2, 3))
         b, c = (self._read(x + 4 * n + rank + i * states, states) for i in (0, 1))
-        rates, skip = self._constant(self._weights(w, states, n)), self._constant(self._weights(w + states * n, 1, n))
+        rates, skip = (
+            self._constant(self._weights(w, states, n)),
+            self._constant(self._weights(w + states * n, 1, n)),
+        )
         dt = self._op("Softplus", raw)
         decay = self._op("Exp", self._op("Mul", dt, rates))  # [N,n]
         new = self._op("Mul", self._op("Transpose", b, perm=[1, 0]), self._op("Mul", dt, u))  # [N,n]
@@ -248,7 +251,7 @@ def _lasting(plan: np.ndarray, size: int) -> dict[int, int]:
     """Return places in S, and lengths, of vectors that outlast a bar and that operations read as such."""
     lasting: dict[int, int] = {}
     gated, end = False, -1
-    for row, (number, x, y, n, *rest) in enumerate(plan.tolist()):
+    for row, (number, _, y, n, *rest) in enumerate(plan.tolist()):
         name = OPERATIONS[number]
         gated = gated and row < end
         if name == "gate":
@@ -258,5 +261,3 @@ def _lasting(plan: np.ndarray, size: int) -> dict[int, int]:
         elif name == "linear" and gated and y < size:
             lasting[y] = rest[0]
     return lasting
-
-

@@ -5,21 +5,19 @@ from functools import partial
 
 import numpy as np
 
+from hissbt.bars import Bars
 from hissbt.bench.engines import Compiled, Engine, Numpy, StreamStep, TorchBar, TorchStep, TorchWindow
 from hissbt.bench.floor import Floor
 from hissbt.bench.measure import Row, Sample, Tick, compare, seconds, time_calls
 from hissbt.bench.onnx_engine import OnnxRuntime, missing_operations
 from hissbt.bench.subjects import Tape, random_bundle
-from hissbt.bars import Bars
 
-STEP, SCAN, FLOOR = "hissbt, step from Python", "hissbt, inside scan", "floor: multiply-adds as BLAS calls"
-BAR, BAR_SCAN = "bar to forecast: hissbt, Stream.step", "bar to forecast: hissbt, Stream.scan"
-TORCH, WINDOW, NUMPY, ORT, TORCH_BAR = (
-    "torch eager step",
-    "torch, last 512 bars again",
-    "numpy step",
-    "ONNX Runtime step",
-    "bar to forecast: torch eager step",
+STEP, SCAN, FLOOR = "hissbt step", "hissbt in a scan", "BLAS floor"
+NUMPY, ORT, TORCH, WINDOW = "numpy step", "ONNX Runtime step", "torch eager step", "torch, last 512 bars again"
+BAR, BAR_SCAN, TORCH_BAR = (
+    "bar to forecast, Stream.step",
+    "bars to forecasts, Stream.scan",
+    "bar to forecast, torch",
 )
 PERIOD = 16  # bars after which each level of the HiSS networks has run
 FEWEST_CALLS = PERIOD
