@@ -22,14 +22,13 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from hissbt.errors import ConfigError
+from hissbt.models.selective_scan import selective_scan
 
 S4D_INITS = ("lin", "inv", "legs", "real")
 DISCRETIZATIONS = ("zoh", "bilinear")
 DT_MIN, DT_MAX = 0.001, 0.1  # range of the step sizes at initialization, in bars
-SCAN_CHUNK = 8  # bars of a Mamba scan whose states are held at once: small enough to stay in the CPU's cache
 
 
 # ------------------------------------------------------------------------------------------------- S4D
@@ -202,67 +201,6 @@ class S4D(nn.Module):
 # ----------------------------------------------------------------------------------------------- Mamba
 
 
-def _scan_chunk(dt: Tensor, u: Tensor, a: Tensor, b: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """Return decays exp(dt A) and states h[t] = exp(dt A) h[t-1] + u b of a few bars, both [T,B,N,E]."""
-    decay = torch.exp(dt[:, :, None] * a)
-    states = u[:, :, None] * b[..., None]
-    for t in range(len(states)):
-        h = states[t].addcmul_(decay[t], h)
-    return decay, states
-
-
-class SelectiveScan(torch.autograd.Function):
-    """The recurrence of a selective state space (arXiv 2312.00752, eq. 2a and algorithm 2).
-
-    h[t] = exp(dt[t] A) h[t-1] + u[t] b[t],  y[t] = c[t] . h[t],  from h = 0
-
-    ``apply(dt, u, a, b, c)`` with dt, u [T,B,E], a [N,E], b, c [T,B,N] returns y [T,B,E] and the last h [B,N,E].
-    u is dt * x: the input matrix is discretized by Euler's rule, as in the official code.
-
-    Made to be fast on a CPU. Time comes first, so that one bar is one piece of memory, and channels last, so
-    that the long axis is the one that is vectorized. Only the state at each chunk's start is kept; the backward
-    pass recomputes the rest chunk by chunk (as the paper's section 3.3.2 does), so that chunks stay in cache.
-    """
-
-    @staticmethod
-    def forward(ctx, dt, u, a, b, c):
-        """Scan forward; keep the inputs and the state at each chunk's start."""
-        dt, u, a, b, c = (x.contiguous() for x in (dt, u, a, b, c))
-        h = u.new_zeros(u.shape[1], *a.shape)  # [B,N,E]
-        y, starts = torch.empty_like(u), []
-        for i in range(0, len(u), SCAN_CHUNK):
-            s = slice(i, i + SCAN_CHUNK)
-            starts.append(h)
-            _, states = _scan_chunk(dt[s], u[s], a, b[s], h)
-            y[s] = (c[s, :, None] @ states).squeeze(-2)
-            h = states[-1].clone()
-        ctx.save_for_backward(dt, u, a, b, c, *starts)
-        return y, h
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_y, grad_h):
-        """Scan backward: the gradient of a linear recurrence is the same recurrence in reverse."""
-        dt, u, a, b, c, *starts = ctx.saved_tensors
-        grad_dt, grad_u, grad_b, grad_c = (torch.empty_like(x) for x in (dt, u, b, c))
-        grad_a = torch.zeros_like(a)
-        grad_y, carried = grad_y.contiguous(), grad_h  # carried: gradient that reaches h[t] from later bars
-        for i in reversed(range(0, len(u), SCAN_CHUNK)):
-            s, h = slice(i, i + SCAN_CHUNK), starts[i // SCAN_CHUNK]
-            decay, states = _scan_chunk(dt[s], u[s], a, b[s], h)
-            grad_c[s] = (states @ grad_y[s, ..., None]).squeeze(-1)
-            grad = c[s, ..., None] * grad_y[s, :, None]  # [T,B,N,E]: what reaches h[t] from y[t]
-            for t in reversed(range(len(grad))):
-                grad[t].add_(carried)  # now all that reaches h[t]
-                carried = decay[t].mul_(grad[t])  # the decay itself is not needed again
-            grad_u[s] = (b[s, :, None] @ grad).squeeze(-2)
-            grad_b[s] = (grad @ u[s, ..., None]).squeeze(-1)
-            exponent = torch.cat([h[None], states[:-1]]).mul_(decay)  # gradient of dt A: [T,B,N,E]
-            grad_dt[s] = (exponent * a).sum(-2)
-            grad_a += (exponent * dt[s, :, None]).sum((0, 1))
-        return grad_dt, grad_u, grad_a, grad_b, grad_c
-
-
 class Mamba(nn.Module):
     """Mamba mixer (arXiv 2312.00752, figure 3 and algorithm 2; ``mamba_simple.Mamba``).
 
@@ -306,13 +244,12 @@ class Mamba(nn.Module):
             return x, self.initial_state(batch)
         raw, gate = self.in_proj(x).chunk(2, dim=-1)  # [B,T,E] each
         raw = raw.transpose(1, 2)  # [B,E,T]
-        u = F.silu(self.conv1d(raw)[..., :length].permute(2, 0, 1).contiguous())  # [T,B,E]
+        u = F.silu(self.conv1d(raw)[..., :length]).transpose(1, 2).contiguous()  # [B,T,E]
         dt, b, c = self._selection(u)
-        y, h = SelectiveScan.apply(dt, dt * u, -torch.exp(self.A_log).T, b, c)  # [T,B,E], [B,N,E]
-        y = (y + self.D * u).transpose(0, 1) * F.silu(gate)  # [B,T,E]
+        y, h = selective_scan(u, dt, -torch.exp(self.A_log).T, b, c, self.D)  # [B,T,E], [B,N,E]
         kept = self.conv1d.kernel_size[0] - 1
         recent = F.pad(raw, (kept, 0))[..., length:]  # [B,E,K-1]
-        return self.out_proj(y), (recent, h.mT)
+        return self.out_proj(y * F.silu(gate)), (recent, h.mT)
 
     def initial_state(self, batch: int) -> tuple[Tensor, Tensor]:
         """Return the zero state ([B,E,K-1], [B,E,N])."""
