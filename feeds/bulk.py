@@ -145,7 +145,7 @@ class BarsFeed(bt.feed.DataBase, metaclass=_MetaBarsFeed):
             line._idx += size
             line.lencount += size
         if ticks and "tick_last" in vars(self):
-            self._forget_ticks()
+            self.forget_ticks()
 
     def qbuffer(self, savemem: int = 0, replaying: bool = False) -> None:
         """Backtrader's hook for exactbars=1: keep as many bars as are looked back at, and one more."""
@@ -164,7 +164,7 @@ class BarsFeed(bt.feed.DataBase, metaclass=_MetaBarsFeed):
         self.backwards(force=True)
         self._barstack.appendleft(bar)
 
-    def _forget_ticks(self) -> None:
+    def forget_ticks(self) -> None:
         """Drop the tick attributes that Backtrader has stored, so that they follow the lines again."""
         for name in [name for name in vars(self) if name.startswith("tick_")]:
             delattr(self, name)
