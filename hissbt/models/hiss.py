@@ -210,10 +210,12 @@ class HiSSNet(SequenceNet):
     def _hold(self, values: list[Tensor]) -> list[Tensor]:
         """Bring every level to the rate of the bars by the causal hold: [B,T,D] each."""
         finest = values[0]
-        closed = torch.arange(1, finest.shape[1] + 1, device=finest.device)  # bars closed at each t
         held = [finest]
         for i, (coarse, stride) in enumerate(zip(values[1:], self.strides[1:], strict=True)):
-            held.append(self._with_first(i, coarse)[:, closed // stride])
+            rows = (
+                self._with_first(i, coarse)[:, :, None].expand(-1, -1, stride, -1).flatten(1, 2)
+            )  # each repeated
+            held.append(rows[:, 1 : finest.shape[1] + 1])  # at bar t value (t+1)//stride
         return held
 
     def _with_first(self, i: int, coarse: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from hissbt.errors import ConfigError
 from hissbt.models.selective_scan import selective_scan
@@ -150,6 +151,36 @@ class S4DKernel(nn.Module):
         return fine, powers(fine[..., -1] * a, math.ceil(length / m))
 
 
+def fft_length(count: int) -> int:
+    """Return the least of 4, 5, 6 or 7 times a power of two that holds count bars: a length with a fast FFT."""
+    return min(factor << (-(-count // factor) - 1).bit_length() for factor in (4, 5, 6, 7))
+
+
+class CausalConvolution(torch.autograd.Function):
+    """y[t] = sum_l k[l] x[t-l] by real FFTs, padded so that nothing wraps around: x, y [B,T,H], kernel [H,T].
+
+    Its gradients are correlations and again take real FFTs only, where those of torch's own take complex ones.
+    """
+
+    @staticmethod
+    def forward(ctx, x, kernel):
+        """Convolve; keep both spectra."""
+        ctx.n = fft_length(2 * x.shape[1] - 1)
+        spectrum, response = torch.fft.rfft(x.mT, ctx.n), torch.fft.rfft(kernel, ctx.n)  # [B,H,F], [H,F]
+        ctx.save_for_backward(spectrum, response)
+        return torch.fft.irfft(spectrum * response, ctx.n)[..., : x.shape[1]].mT.contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_y):
+        """Correlate with the kernel for the gradient of x, with x for that of the kernel."""
+        (spectrum, response), length = ctx.saved_tensors, grad_y.shape[1]
+        grad = torch.fft.rfft(grad_y.mT, ctx.n)  # [B,H,F]
+        grad_x = torch.fft.irfft(grad * response.conj(), ctx.n)[..., :length].mT.contiguous()
+        grad_kernel = torch.fft.irfft((grad * spectrum.conj()).sum(0), ctx.n)[..., :length]
+        return grad_x, grad_kernel
+
+
 class S4D(nn.Module):
     """S4D mixer: diagonal state-space convolution, D skip, GELU, then a gated linear unit over channels.
 
@@ -166,17 +197,13 @@ class S4D(nn.Module):
         super().__init__()
         self.kernel = S4DKernel(d_model, d_state, init, discretization)
         self.D = nn.Parameter(torch.randn(d_model))
-        self.output_linear = nn.Sequential(nn.Conv1d(d_model, 2 * d_model, kernel_size=1), nn.GLU(dim=-2))
+        self.output_linear = nn.Sequential(nn.Conv1d(d_model, 2 * d_model, kernel_size=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix a whole sequence x [B,T,H] by FFT convolution, padded so that nothing wraps around."""
+        """Mix a whole sequence x [B,T,H]."""
         if x.shape[1] == 0:
             return x
-        u = x.transpose(1, 2)  # [B,H,T]
-        length = u.shape[-1]
-        spectrum = torch.fft.rfft(self.kernel(length).to(u.dtype), n=2 * length)  # [H,T+1]
-        y = torch.fft.irfft(torch.fft.rfft(u, n=2 * length) * spectrum, n=2 * length)[..., :length]  # [B,H,T]
-        return self._output(y, u).transpose(1, 2)
+        return self._output(CausalConvolution.apply(x, self.kernel(x.shape[1]).to(x.dtype)), x)
 
     def prefill(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mix a whole sequence and return (y [B,T,H], state after its last bar)."""
@@ -191,11 +218,12 @@ class S4D(nn.Module):
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Mix one bar: x [B,H], state -> y [B,H], new state."""
         y, state = self.kernel.step(x, state)
-        return self._output(y[..., None], x[..., None]).squeeze(-1), state
+        return self._output(y, x), state
 
-    def _output(self, y: Tensor, u: Tensor) -> Tensor:
-        """Skip, activation and channel mixing, on [B,H,T]."""
-        return self.output_linear(F.gelu(y + self.D[:, None] * u))
+    def _output(self, y: Tensor, x: Tensor) -> Tensor:
+        """Skip, activation and channel mixing, on [..,H]: a convolution of width 1 is a linear map of channels."""
+        mix = self.output_linear[0]
+        return F.glu(F.linear(F.gelu(y + self.D * x), mix.weight[..., 0], mix.bias), dim=-1)
 
 
 # ----------------------------------------------------------------------------------------------- Mamba

@@ -15,9 +15,11 @@ from hissbt.models.ssm import (
     DISCRETIZATIONS,
     S4D,
     S4D_INITS,
+    CausalConvolution,
     Mamba,
     ResidualBlock,
     S4DKernel,
+    fft_length,
     powers,
     s4d_diagonal,
 )
@@ -134,6 +136,19 @@ def test_s4d_kernel_is_the_impulse_response_of_the_discretized_system(init, disc
             response.append(2 * (c[channel] @ state).real)
             state = step @ state
         np.testing.assert_allclose(kernel(50)[channel].numpy(), response, atol=1e-12)
+
+
+def test_fft_lengths_hold_the_bars_and_little_more():
+    for count in range(1, 2000):
+        assert count <= fft_length(count) <= max(4, 1.25 * count)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 20])
+def test_the_causal_convolution_is_the_sum_over_past_bars_and_has_its_gradient(length):
+    x, kernel = seeded(2, length, 3).requires_grad_(), seeded(3, length).flip(0).requires_grad_()
+    expected = torch.stack([(kernel[:, : t + 1].flip(1) * x[:, : t + 1].mT).sum(-1) for t in range(length)], dim=1)
+    torch.testing.assert_close(CausalConvolution.apply(x, kernel), expected, atol=1e-12, rtol=0)
+    assert torch.autograd.gradcheck(CausalConvolution.apply, (x, kernel))
 
 
 def test_s4d_diagonals_follow_the_paper():
