@@ -46,8 +46,9 @@ def _round_down(size: float, step: float) -> float:
 class KellySizer(bt.Sizer):
     """Sizes ``buy()`` and ``sell()`` by the Kelly fraction of the strategy's forecast at the current close.
 
-    An entry is filled up to the target, so repeated calls never hold more than ``max_fraction`` of equity; it is
-    0 when the forecast points the other way. An order against the position gets the position's size: it closes.
+    An entry is filled up to the target, so calls at later bars never hold more than ``max_fraction`` of equity
+    (orders that are still on their way are not counted); it is 0 when the forecast points the other way. An order
+    against the position gets the position's size: it closes.
 
     Params: ``forecast``, the strategy attribute that holds the indicator (lines expected_return and volatility);
     ``scale``, the share of the full Kelly fraction; ``max_fraction``, the cap as a fraction of equity.
@@ -71,7 +72,7 @@ class KellySizer(bt.Sizer):
             max_fraction=self.p.max_fraction,
         )
         target = position_size(fraction, side, self.broker.getvalue(), data.close[0])
-        return max(0.0, target - held)
+        return target - held if target - held > FLAT else 0.0
 
     def _forecast(self):
         forecast = getattr(self.strategy, self.p.forecast, None)

@@ -116,8 +116,9 @@ def test_scale_and_cap_are_parameters():
     )  # .1 * .01 / .01
 
 
-def test_a_forecast_of_nan_buys_nothing():
-    assert held([(np.nan,) * 3] * 2, [Trader.buy, wait]) == [0, 0]
+@pytest.mark.parametrize("volatility", [np.nan, 1e8])
+def test_a_forecast_that_makes_no_sense_buys_nothing(volatility):
+    assert held([(0.01, 0.6, volatility)] * 2, [Trader.buy, wait]) == [0, 0]
 
 
 def test_a_missing_forecast_is_named():
