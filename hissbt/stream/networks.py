@@ -132,13 +132,15 @@ def _mamba_block(planner: Planner, x: Place, n: int, names: _Names, config: Mapp
     inner, states = mixer["A_log"].shape
     rank, width = mixer["dt_proj.weight"].shape[1], mixer["conv1d.weight"].shape[-1]
     normed = _norm(planner, x, n, names.under("norm"))
+    projected = np.asarray(mixer["x_proj.weight"])  # [rank+2*states,inner]
+    projected = np.pad(projected, ((0, -len(projected) % 8), (0, 0)))  # whole vectors are quicker
     # raw, gate, u, dt: [inner] each, then the projection: what the scan expects side by side
-    work = planner.scratch(4 * inner + rank + 2 * states)
+    work = planner.scratch(4 * inner + len(projected))
     u, dt, projection = work + 2 * inner, work + 3 * inner, work + 4 * inner
     planner.linear(normed, work, mixer["in_proj.weight"], None)
     at = planner.weights(mixer["conv1d.weight"][:, 0].T, mixer["conv1d.bias"])
     planner.add("conv", work, u, inner, width, at, planner.state((width - 1) * inner))
-    planner.linear(u, projection, mixer["x_proj.weight"], None)
+    planner.linear(u, projection, projected, None)
     planner.linear(projection, dt, mixer["dt_proj.weight"], mixer["dt_proj.bias"])
     at = planner.weights(-np.exp(mixer["A_log"].T), mixer["D"])
     mixed, added = planner.scratch(inner), planner.scratch(n)
