@@ -212,10 +212,9 @@ class HiSSNet(SequenceNet):
         finest = values[0]
         held = [finest]
         for i, (coarse, stride) in enumerate(zip(values[1:], self.strides[1:], strict=True)):
-            rows = (
-                self._with_first(i, coarse)[:, :, None].expand(-1, -1, stride, -1).flatten(1, 2)
-            )  # each repeated
-            held.append(rows[:, 1 : finest.shape[1] + 1])  # at bar t value (t+1)//stride
+            value = self._with_first(i, coarse)[:, :, None]  # [B,blocks+1,1,D]
+            repeated = value.expand(-1, -1, stride, -1).flatten(1, 2)
+            held.append(repeated[:, 1 : finest.shape[1] + 1])  # at bar t value (t+1)//stride
         return held
 
     def _with_first(self, i: int, coarse: Tensor) -> Tensor:
