@@ -12,18 +12,18 @@ The same compiled code serves one bar and many, so both give the same bits. For 
 through them are copied into ``run`` before it is compiled (``inline="always"``). Were they functions of their own,
 the process that compiles would call one version of them and a process that loads stored code another, each with
 its sums in another order.
-
-After an edit of features.py or targets.py, remove ``__pycache__``: numba looks at this file only when it decides
-whether its stored code is up to date.
 """
 
+import hashlib
 import math
+from pathlib import Path
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from hissbt import features, targets
 from hissbt.features import step_all
 from hissbt.targets import in_units
 
@@ -501,50 +501,73 @@ def _take_inputs(S, inputs, values, means, stds, clip):
         S[inputs + i] = f32(min(max((values[i] - means[i]) / stds[i], -clip), clip))
 
 
-@njit(fastmath=FAST, error_model="numpy", cache=True)
-def run(table, W, S, D, rows, out):
-    """Take bars ``rows`` float64 [T,6+C] in order; write their outputs to ``out`` float64 [T,3]; return -1.
+def _compiled_run(version: int):
+    """Return ``run``, enclosing the version of its sources.
 
-    The other arguments are those of ``hissbt.stream.plan.Program``, which also explains their layout. The state
-    before the last bar is kept, so that this bar can be revised. If a bar is not finite or does not come after
-    the one before it, its number is returned and nothing is done.
+    Numba stores compiled code under what a function encloses. Of the files it only watches this one, and would go
+    on running a feature as it was before an edit.
     """
-    features, size, initial = table[0, 0], table[0, 1], table[0, 2]
-    inputs, outputs, memory = table[0, 3], table[0, 4], table[0, 5]
-    feature_plan, plan = table[1 : 1 + features, :4], table[1 + features :]
-    constants = D[2 * memory :]
-    timeframe_s, reset_gap_s, daily_reset, clip = constants[0], constants[1], constants[2], constants[3]
-    ret_mean, ret_std, vol_scale = constants[4], constants[5], constants[6]
-    means, stds = constants[7 : 7 + features], constants[7 + features : 7 + 2 * features]
-    values = constants[7 + 2 * features :]
-    last_s = D[1]
-    for t in range(len(rows)):
-        for i in range(rows.shape[1]):
-            if not np.isfinite(rows[t, i]):
+
+    @njit(fastmath=FAST, error_model="numpy", cache=True)
+    def run(table, W, S, D, rows, out):
+        """Take bars ``rows`` float64 [T,6+C] in order; write their outputs to ``out`` float64 [T,3]; return -1.
+
+        The other arguments are those of ``hissbt.stream.plan.Program``, which also explains their layout. The
+        state before the last bar is kept, so that this bar can be revised. If a bar is not finite or does not come
+        after the one before it, its number is returned and nothing is done.
+        """
+        _ = version
+        features, size, initial = table[0, 0], table[0, 1], table[0, 2]
+        inputs, outputs, memory = table[0, 3], table[0, 4], table[0, 5]
+        feature_plan, plan = table[1 : 1 + features, :4], table[1 + features :]
+        constants = D[2 * memory :]
+        timeframe_s, reset_gap_s, daily_reset, clip = constants[0], constants[1], constants[2], constants[3]
+        ret_mean, ret_std, vol_scale = constants[4], constants[5], constants[6]
+        means, stds = constants[7 : 7 + features], constants[7 + features : 7 + 2 * features]
+        values = constants[7 + 2 * features :]
+        last_s = D[1]
+        for t in range(len(rows)):
+            for i in range(rows.shape[1]):
+                if not np.isfinite(rows[t, i]):
+                    return t
+            if rows[t, 0] <= last_s:
                 return t
-        if rows[t, 0] <= last_s:
-            return t
-        last_s = rows[t, 0]
-    for t in range(len(rows)):
-        bar, close_time_s, last_s = rows[t], rows[t, 0], D[1]
-        if t == len(rows) - 1:
-            copy(D, 0, memory, memory)
-            copy(S, 0, size, size)
-        if D[0] > 0.0:
-            gap = close_time_s - last_s - timeframe_s >= reset_gap_s
-            day = math.floor((close_time_s - timeframe_s) / DAY_S) != math.floor((last_s - timeframe_s) / DAY_S)
-            if gap or (daily_reset > 0.0 and day):
-                for i in range(size):
-                    S[i] = W[initial + i]
-                for i in range(2, memory):
-                    D[i] = 0.0
-                D[0] = 0.0
-        D[0] += 1.0
-        D[1] = close_time_s
-        step_all(feature_plan, bar, D[2:memory], values)
-        _take_inputs(S, inputs, values, means, stds, clip)
-        _walk(plan, S, W, int(D[0]))
-        out[t, 0], out[t, 1], out[t, 2] = in_units(
-            S[outputs], S[outputs + 1], S[outputs + 2], ret_mean, ret_std, vol_scale
-        )
-    return -1
+            last_s = rows[t, 0]
+        for t in range(len(rows)):
+            bar, close_time_s, last_s = rows[t], rows[t, 0], D[1]
+            if t == len(rows) - 1:
+                copy(D, 0, memory, memory)
+                copy(S, 0, size, size)
+            if D[0] > 0.0:
+                gap = close_time_s - last_s - timeframe_s >= reset_gap_s
+                day = math.floor((close_time_s - timeframe_s) / DAY_S) != math.floor(
+                    (last_s - timeframe_s) / DAY_S
+                )
+                if gap or (daily_reset > 0.0 and day):
+                    for i in range(size):
+                        S[i] = W[initial + i]
+                    for i in range(2, memory):
+                        D[i] = 0.0
+                    D[0] = 0.0
+            D[0] += 1.0
+            D[1] = close_time_s
+            step_all(feature_plan, bar, D[2:memory], values)
+            _take_inputs(S, inputs, values, means, stds, clip)
+            _walk(plan, S, W, int(D[0]))
+            out[t, 0], out[t, 1], out[t, 2] = in_units(
+                S[outputs], S[outputs + 1], S[outputs + 2], ret_mean, ret_std, vol_scale
+            )
+        return -1
+
+    return run
+
+
+def source_version() -> str:
+    """Return a hash of the code that turns a bar into outputs."""
+    digest = hashlib.sha256()
+    for path in (__file__, features.__file__, targets.__file__):
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()
+
+
+run = _compiled_run(int(source_version()[:15], 16))

@@ -1,5 +1,7 @@
 """Each compiled operation does what its numpy twin does, and each network what its torch original does."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -154,6 +156,17 @@ def test_the_numpy_twins_run_the_whole_plan(bundle, hourly_bars):
         heads.append(program.S[outputs : outputs + 3].astype(float))
     expected = TargetScale(**bundle.target_scale).forecast(*np.array(heads).T).T
     np.testing.assert_allclose(compiled.scan(rows), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("module", ["features", "targets"])
+def test_compiled_code_is_stored_under_the_version_of_all_its_sources(module, tmp_path, monkeypatch):
+    enclosed = [cell.cell_contents for cell in kernels.run.py_func.__closure__]
+    assert int(kernels.source_version()[:15], 16) in enclosed
+    edited = tmp_path / "edited.py"
+    code = getattr(kernels, module)
+    edited.write_bytes(Path(code.__file__).read_bytes() + b"#")
+    monkeypatch.setattr(code, "__file__", str(edited))
+    assert int(kernels.source_version()[:15], 16) not in enclosed
 
 
 def test_weights_begin_at_cache_lines(bundle):
