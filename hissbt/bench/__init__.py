@@ -12,9 +12,9 @@ from hissbt.bars import Bars
 from hissbt.bench.backtests import measure_backtests
 from hissbt.bench.decisions import measure_decisions
 from hissbt.bench.machine import describe_machine, describe_threads, describe_versions
-from hissbt.bench.measure import Row, Tick, one_thread
+from hissbt.bench.measure import Row, Tick, frozen_heap, one_thread
 from hissbt.bench.scaling import measure_memory, measure_scaling
-from hissbt.bench.startup import measure_startup
+from hissbt.bench.startup import COMMANDS, measure_startup
 from hissbt.bench.steps import measure_steps
 from hissbt.bench.subjects import networks, synthetic_bars
 from hissbt.bench.training import measure_training
@@ -42,6 +42,7 @@ class Sizes:
     cold_bars: int
     training_shape: tuple[int, int, int]
     starts: int
+    commands: tuple[str, ...] = tuple(COMMANDS)
 
 
 FULL = Sizes(
@@ -88,7 +89,7 @@ def run_bench(sizes: Sizes = FULL, bars: Bars | None = None, progress: Progress 
     agreement: dict[str, float] = {}
     parts = _parts(sizes, made, bars, agreement)
     sections = {}
-    with one_thread():
+    with one_thread(), frozen_heap():
         threads = describe_threads()
         for done, (title, measure) in enumerate(parts.items()):
 
@@ -143,5 +144,5 @@ def _parts(
         "cost over the length of a run": scaling,
         "a decision in next mode": decisions,
         "training of a layer": lambda tick: measure_training(sizes.training_shape, sizes.rounds, tick),
-        "start-up": lambda tick: measure_startup(sizes.starts, tick),
+        "start-up": lambda tick: measure_startup(sizes.starts, tick, sizes.commands),
     }

@@ -53,9 +53,9 @@ class Signal:
 
     @classmethod
     def of(cls, bundle: ModelBundle, bars: Bars) -> "Signal":
-        """Choose levels that a network with random weights crosses often: each is beyond one forecast in ten."""
+        """Choose levels that are crossed often: one forecast in forty is beyond each."""
         prob_up = Stream(bundle).scan(bars.arrays())[:, 1]
-        low, high = np.quantile(prob_up[bundle.warmup :], (0.1, 0.9))
+        low, high = np.quantile(prob_up[bundle.warmup :], (0.025, 0.975))
         return cls(prob_up, float(low), float(high))
 
 
@@ -136,7 +136,6 @@ class Outcome:
     bars: int
     trades: int
     value: float
-    signal_sum: float = 0.0
 
     def note(self) -> str:
         """Say how busy it was."""
@@ -243,7 +242,7 @@ def run_backtesting_py(frame, signal: Signal) -> Outcome:
                 self.position.close()
 
     renamed = frame.rename(columns=str.title)
-    test = Backtest(renamed, Given, cash=CASH, commission=FEE, finalize_trades=False)
+    test = Backtest(renamed, Given, cash=CASH, commission=FEE, finalize_trades=True)
     result = test.run()
     return Outcome(len(frame), int(result["# Trades"]), float(result["Equity Final [$]"]))
 

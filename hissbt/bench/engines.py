@@ -204,7 +204,7 @@ def torch_network(bundle: ModelBundle):
 
     network = build_network(bundle.kind, bundle.config)
     network.load_state_dict({name: torch.tensor(array) for name, array in bundle.weights.items()})
-    network.eval()
+    network.eval().requires_grad_(False)
     for module in network.modules():
         if isinstance(module, S4DKernel):
             _remember(module)

@@ -68,11 +68,11 @@ def products(plan: np.ndarray) -> list[tuple[int, int, int]]:
         elif name == "heads":
             shapes += [(3, n, stride), (3, rest[2], stride)]
         elif name not in FREE:
-            shapes.append((_outputs(name, rest), n, stride))
+            shapes.append((multiply_adds(name, rest), n, stride))
     return shapes
 
 
-def _outputs(name: str, rest: list[int]) -> int:
+def multiply_adds(name: str, rest: list[int]) -> int:
     """Return multiply-adds for each of the n channels of an operation."""
     if name == "linear" or name == "conv":
         return rest[0]

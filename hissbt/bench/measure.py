@@ -130,3 +130,14 @@ def one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def frozen_heap() -> Iterator[None]:
+    """Spare the garbage collector what was imported: to go through it takes longer than much of what is timed."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from hissbt.bench.measure import Row, Sample, Tick, compare, seconds
 
@@ -19,13 +20,13 @@ COMMANDS = {
 }
 
 
-def measure_startup(rounds: int, tick: Tick, commands: dict[str, list[str]] = COMMANDS) -> list[Row]:
+def measure_startup(rounds: int, tick: Tick, names: Sequence[str] = tuple(COMMANDS)) -> list[Row]:
     """Return seconds from start to end of a process, files already in the system's cache."""
-    runs = {name: lambda words=words: _process(words) for name, words in commands.items()}
+    runs = {name: lambda words=words: _process(words) for name, words in COMMANDS.items() if name in names}
     for run in runs.values():
         run()
     subjects = {name: (lambda run=run: Sample(seconds(run))) for name, run in runs.items()}
-    return compare("s", subjects, dict.fromkeys([*commands][1:], (PYTHON,)), rounds, tick)
+    return compare("s", subjects, dict.fromkeys([*runs][1:], (PYTHON,)), rounds, tick)
 
 
 def _process(words: list[str]) -> None:
