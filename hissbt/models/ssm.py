@@ -271,13 +271,13 @@ class Mamba(nn.Module):
         if length == 0:
             return x, self.initial_state(batch)
         raw, gate = self.in_proj(x).chunk(2, dim=-1)  # [B,T,E] each
-        raw = raw.transpose(1, 2)  # [B,E,T]
-        u = F.silu(self.conv1d(raw)[..., :length]).transpose(1, 2).contiguous()  # [B,T,E]
+        conv, inner = self.conv1d, raw.shape[-1]
+        padded = F.pad(raw.transpose(1, 2), (conv.kernel_size[0] - 1, 0))  # [B,E,K-1+T]
+        u = F.conv1d(padded, conv.weight, conv.bias, groups=inner)  # [B,E,T]
+        u = F.silu(u.transpose(1, 2).contiguous())  # [B,T,E]
         dt, b, c = self._selection(u)
         y, h = selective_scan(u, dt, -torch.exp(self.A_log).T, b, c, self.D)  # [B,T,E], [B,N,E]
-        kept = self.conv1d.kernel_size[0] - 1
-        recent = F.pad(raw, (kept, 0))[..., length:]  # [B,E,K-1]
-        return self.out_proj(y * F.silu(gate)), (recent, h.mT)
+        return self.out_proj(y * F.silu(gate)), (padded[..., length:], h.mT)
 
     def initial_state(self, batch: int) -> tuple[Tensor, Tensor]:
         """Return the zero state ([B,E,K-1], [B,E,N])."""
