@@ -305,18 +305,21 @@ def _waiting_orders(pending: deque[bt.Order]) -> Callable[[], bool]:
             watched, watches = pending.copy(), [_watch(order) for order in pending]
         if None in watches:
             return False
-        for order, created, falling, opens, extremes, times, place, valid in watches:
-            index = place.idx
-            valid = order.get("valid", valid)  # an order can be changed after it was placed
-            if order["status"] > bt.Order.Partial or order["triggered"] or (valid and times[index] > valid):
+        for state, created, buys, falls, prices, place, valid in watches:
+            opens, lows, highs, times = prices
+            index, price = place.idx, created.price
+            valid = state.get("valid", valid)  # an order can be changed after it was placed
+            if state["status"] > bt.Order.Partial or (valid and times[index] > valid):
                 return False
-            if order["_active"]:
-                price = created.price
-                if falling:
-                    if opens[index] <= price or extremes[index] <= price:
-                        return False
-                elif opens[index] >= price or extremes[index] >= price:
+            if state["triggered"]:  # a stop-limit order that has become a limit order
+                price, falls = created.pricelimit, buys
+            if not state["_active"]:
+                continue
+            if falls:
+                if opens[index] <= price or lows[index] <= price:
                     return False
+            elif opens[index] >= price or highs[index] >= price:
+                return False
         return True
 
     return still_wait
@@ -329,11 +332,10 @@ def _watch(order: bt.Order) -> tuple | None:
     data = order.data
     if not len(data) or _differs(data, BarsFeed if isinstance(data, BarsFeed) else bt.feed.DataBase, _TICKS):
         return None  # the prices that the broker sees are not those of the bar
-    lines = data.lines
-    falling = order.isbuy() == (order.exectype == bt.Order.Limit)  # its price is reached from above
-    extremes = lines.low if falling else lines.high
-    arrays = lines.open.array, extremes.array, lines.datetime.array
-    return vars(order), order.created, falling, *arrays, _place(lines.open), order.valid
+    lines, buys = data.lines, order.isbuy()
+    falls = buys == (order.exectype == bt.Order.Limit)  # its price is reached from above
+    prices = [line.array for line in (lines.open, lines.low, lines.high, lines.datetime)]
+    return vars(order), order.created, buys, falls, prices, _place(lines.open), order.valid
 
 
 def _revaluation(broker: bt.brokers.BackBroker, undo: ExitStack) -> Callable[[], bool]:
