@@ -182,7 +182,7 @@ def test_subjects_take_turns_and_ratios_are_within_rounds():
 
 def test_the_rule_trades_alike_in_every_engine(bars):
     bundle = random_bundle("HiSS-S4D", bars)
-    signal = Signal.of(bundle, bars)
+    signal = Signal.of(bundle, bars, 1 / 42)
     params = {"model": bundle, "low": signal.low, "high": signal.high}
     ours = run_backtrader(BarsFeed(bars), Rule, params)
     assert ours.trades > 5

@@ -12,6 +12,7 @@ from pathlib import Path
 import backtrader as bt
 import numpy as np
 
+import hissbt
 from hissbt.bars import Bars
 from hissbt.bench.engines import TorchBar
 from hissbt.bench.measure import Row, Sample, Tick, compare, seconds
@@ -22,6 +23,7 @@ from hissbt.indicators import HiSS
 from hissbt.reports.ledger import Ledger
 from hissbt.strategies.hiss import HiSSStrategy
 from hissbt.stream import Stream
+from hissbt.stream.cache import FEWEST_BARS
 
 CASH = 1e6
 FEE = 0.00055
@@ -52,26 +54,31 @@ class Signal:
     high: float
 
     @classmethod
-    def of(cls, bundle: ModelBundle, bars: Bars) -> "Signal":
-        """Choose levels that are crossed often: one forecast in forty is beyond each."""
+    def of(cls, bundle: ModelBundle, bars: Bars, beyond: float) -> "Signal":
+        """Choose levels that the share ``beyond`` of the forecasts lies above, and as many below."""
         prob_up = Stream(bundle).scan(bars.arrays())[:, 1]
-        low, high = np.quantile(prob_up[bundle.warmup :], (0.025, 0.975))
+        low, high = np.quantile(prob_up[bundle.warmup :], (beyond, 1 - beyond))
         return cls(prob_up, float(low), float(high))
+
+
+def strategy_params(bundle: ModelBundle, bars: Bars, beyond: float) -> dict:
+    """Return params of HiSSStrategy; it opens a bracket at most at twice the share ``beyond`` of the bars."""
+    signal = Signal.of(bundle, bars, beyond)
+    return {
+        "model": bundle,
+        "prob_long": signal.high,
+        "prob_short": signal.low,
+        "max_drawdown": 0.99,  # looked at in every bar, yet never the end of trading
+    }
 
 
 def measure_backtests(bars: Bars, torch_bars: int, rounds: int, tick: Tick) -> list[Row]:
     """Return the rows, in bars a second; torch's row is measured on the first ``torch_bars`` only."""
     bundle = random_bundle("HiSS-S4D", bars[:5000])
-    signal = Signal.of(bundle, bars)
+    signal = Signal.of(bundle, bars, 1 / 42)  # low, then high: a trade about every 84 bars
     frame = _pandas_frame(bars)
     some = bars[:torch_bars]
-    full = {
-        "model": bundle,
-        "prob_long": signal.high,
-        "prob_short": signal.low,
-        "threshold": 0.0,
-        "max_drawdown": 0.99,  # computed at every bar, yet never the end of trading
-    }
+    full = strategy_params(bundle, bars, 1 / 168)  # nor more often with brackets
     rule = {"model": bundle, "low": signal.low, "high": signal.high}
 
     def ours(strategy, params, *, ledger=False, fast=False, **how) -> Callable:
@@ -89,7 +96,7 @@ def measure_backtests(bars: Bars, torch_bars: int, rounds: int, tick: Tick) -> l
         RULE: ours(Rule, rule),
     }
     missing = []
-    if importlib.util.find_spec("hissbt.accelerate"):
+    if importlib.util.find_spec("hissbt.loop"):
         runs |= {
             BULK + FAST: ours(bt.Strategy, {}, fast=True),
             FULL + FAST: ours(HiSSStrategy, full, ledger=True, fast=True),
@@ -99,6 +106,7 @@ def measure_backtests(bars: Bars, torch_bars: int, rounds: int, tick: Tick) -> l
     else:
         missing.append(Row(FULL + FAST, "bars/s", note="this hissbt has no accelerate"))
     if importlib.util.find_spec("backtesting"):
+        importlib.import_module("backtesting")  # not in its first round's time
         runs[OTHER] = lambda: run_backtesting_py(frame, signal)
     else:
         missing.append(Row(OTHER, "bars/s", note="not installed: pip install backtesting"))
@@ -119,11 +127,13 @@ def measure_backtests(bars: Bars, torch_bars: int, rounds: int, tick: Tick) -> l
             notes[name] = outcome.note()
             return Sample(counts[name] / taken)
 
-        if FULL_AGAIN in runs:
-            runs[FULL]()  # fills the cache, and loads compiled code
+        runs[FULL]()  # loads compiled code
         subjects = {name: (lambda name=name: measure(name)) for name in runs}
-        # Just after FULL in the order of a round, or just before: either way the cache holds its forecasts.
-        subjects[FULL_AGAIN] = lambda: (runs[FULL](), measure(FULL_AGAIN))[1]
+        if len(bars) >= FEWEST_BARS:
+            # Fills the cache again, whatever ran in between.
+            subjects[FULL_AGAIN] = lambda: (runs[FULL](), measure(FULL_AGAIN))[1]
+        else:
+            del subjects[FULL_AGAIN]
         against = {name: [base for base in (STOCK, BULK, OTHER) if base != name] for name in runs}
         rows = compare("bars/s", subjects, against, rounds, tick)
     return [*(_counted(row, notes) for row in rows), *missing]
@@ -152,7 +162,7 @@ def run_backtrader(feed, strategy, params, *, ledger=False, fast=False, **how) -
     cerebro.broker.setcash(CASH)
     cerebro.broker.setcommission(commission=FEE)
     if fast:
-        from hissbt.accelerate import accelerate
+        from hissbt.loop import accelerate
 
         accelerate(cerebro)
     finished = cerebro.run(**how)[0]

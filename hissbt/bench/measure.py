@@ -70,21 +70,33 @@ def compare(
             samples[name].append(subjects[name]())
             tick()
     return [
-        Row(
+        make_row(
             name,
             unit,
-            Spread.of(sample.value for sample in own),
-            _spread(sample.p50 for sample in own),
-            _spread(sample.p99 for sample in own),
-            {
-                base: Spread.of(mine.value / its.value for mine, its in zip(own, samples[base], strict=True))
-                for base in against.get(name, ())
-                if base in samples
-            },
+            own,
+            {base: samples[base] for base in against.get(name, ()) if base in samples},
             (notes or {}).get(name, ""),
         )
         for name, own in samples.items()
     ]
+
+
+def make_row(
+    name: str, unit: str, samples: list[Sample], against: Mapping[str, list[Sample]], note: str = ""
+) -> Row:
+    """Summarize the rounds of a subject, beside those of others."""
+    return Row(
+        name,
+        unit,
+        Spread.of(sample.value for sample in samples),
+        _spread(sample.p50 for sample in samples),
+        _spread(sample.p99 for sample in samples),
+        {
+            base: Spread.of(mine.value / its.value for mine, its in zip(samples, others, strict=True))
+            for base, others in against.items()
+        },
+        note,
+    )
 
 
 def _spread(values: Iterable[float | None]) -> Spread | None:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-WIDTH = 165  # of the table in a file
+WIDTH = 190  # of the table in a file
 FORMS = {"bars/s": "{:,.0f}", "tokens/s": "{:,.0f}", "bytes": "{:,.0f}", "KiB": "{:,.0f}", "%": "{:+.2f}"}
 
 
@@ -37,7 +37,7 @@ def show_bench(results: dict) -> None:
     print(f"largest relative difference between engines' outputs: {differences}")
     print("median [smallest - largest] of the rounds; a ratio is this row's figure over the named row's")
     table = Table(pad_edge=False)
-    table.add_column("", overflow="fold")
+    table.add_column("", overflow="fold", min_width=46)
     for heading in ("figure", "p50", "p99"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("ratio", overflow="fold")
