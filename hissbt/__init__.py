@@ -18,6 +18,7 @@ _HOMES = {
     "Market": "hissbt.market",
     "ModelBundle": "hissbt.bundle",
     "Stream": "hissbt.stream",
+    "accelerate": "hissbt.loop",
     "load_bars": "hissbt.feeds",
     "run_backtest": "hissbt.backtest",
     "tearsheet": "hissbt.reports",

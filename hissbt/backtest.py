@@ -17,6 +17,7 @@ from hissbt.bars import Bars, Time, parse_time
 from hissbt.bundle import ModelBundle
 from hissbt.errors import BarsError, BundleError, ConfigError, StrategyError
 from hissbt.feeds.bulk import BarsFeed
+from hissbt.loop import accelerate
 from hissbt.market import Market
 from hissbt.reports.ledger import Ledger
 from hissbt.reports.metrics import buy_and_hold, forecast_metrics, trading_metrics
@@ -106,6 +107,7 @@ def _run(bars, strategy, params, first_open, cash, commission) -> bt.Strategy:
     cerebro.addanalyzer(Ledger, _name="ledger", since=first_open)
     cerebro.broker.setcash(cash)
     cerebro.broker.setcommission(commission=commission)
+    accelerate(cerebro)
     return cerebro.run()[0]
 
 
@@ -218,6 +220,7 @@ def _record(finished, bars, bundle, ledger, cash, commission, seed) -> dict:
             "sha256": bars.sha256,
         },
         "bundle": None if bundle is None else _describe(bundle),
+        "loop": finished.analyzers.ledger.loop,
         **provenance(),
     }
 

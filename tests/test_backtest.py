@@ -107,6 +107,7 @@ def test_the_account_adds_up(run):
 
 def test_the_folder_tells_what_was_run(bars, bundle, run):
     record = json.loads((run.folder / "run.json").read_text())
+    assert record["loop"]["path"] == "fast"
     assert record["source"]["sha256"] == bars.sha256
     assert record["source"]["first_open"] == "2024-01-01T00:00:00+00:00"
     assert record["bundle"]["sha256"] == bundle.sha256

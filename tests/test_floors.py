@@ -13,7 +13,7 @@ FLOORS = (  # from the ground up
     "market models",
     "bars trading",
     "features targets econometrics feeds reports bundle",
-    "training stream accelerate",
+    "training stream loop",
     "indicators backtest",
     "research live",
     "strategies cli plugins console demo bench __main__",  # bench measures the strategies too
@@ -23,7 +23,7 @@ ROOMS_OF = {
     "torch": "models training bench",  # bench measures it
     "lightning": "training",
     # plugins must tell a strategy from any other class
-    "backtrader": "feeds indicators trading strategies reports accelerate backtest live bench plugins",
+    "backtrader": "feeds indicators trading strategies reports loop backtest live bench plugins",
 }
 
 

@@ -96,7 +96,7 @@ def measure_backtests(bars: Bars, torch_bars: int, rounds: int, tick: Tick) -> l
         RULE: ours(Rule, rule),
     }
     missing = []
-    if importlib.util.find_spec("hissbt.loop"):
+    if hasattr(hissbt, "accelerate"):
         runs |= {
             BULK + FAST: ours(bt.Strategy, {}, fast=True),
             FULL + FAST: ours(HiSSStrategy, full, ledger=True, fast=True),

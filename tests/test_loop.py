@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hissbt.accelerate import UNSUPPORTED, accelerate
 from hissbt.bars import Bars
 from hissbt.errors import ConfigError, StrategyError
 from hissbt.feeds import BarsFeed
+from hissbt.loop import UNSUPPORTED, accelerate
 from hissbt.reports.ledger import Ledger
 
 MINUTES, DAYS = bt.TimeFrame.Minutes, bt.TimeFrame.Days
@@ -528,7 +528,10 @@ def contradictory_prices(cerebro, bars):
     frame.iloc[::3, 0] *= 1.02
     frame.iloc[1::3, 0] *= 0.98
     cerebro.adddata(bt.feeds.PandasData(dataname=frame, timeframe=MINUTES, compression=60))
-    script = [(8 + 5 * i, 0, ("limit", "stop_order")[i % 2], (-1) ** (i // 2), 0.015 * (-1) ** (i // 4)) for i in range(28)]
+    script = [
+        (8 + 5 * i, 0, ("limit", "stop_order")[i % 2], (-1) ** (i // 2), 0.015 * (-1) ** (i // 4))
+        for i in range(28)
+    ]
     cerebro.addstrategy(Actor, script=script)
 
 
