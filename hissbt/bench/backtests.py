@@ -162,9 +162,7 @@ def run_backtrader(feed, strategy, params, *, ledger=False, fast=False, **how) -
     cerebro.broker.setcash(CASH)
     cerebro.broker.setcommission(commission=FEE)
     if fast:
-        from hissbt.loop import accelerate
-
-        accelerate(cerebro)
+        hissbt.accelerate(cerebro)
     finished = cerebro.run(**how)[0]
     trades = sum(len(of_data) for of_data in finished._trades.values() for of_data in of_data.values())
     return Outcome(len(finished), trades, cerebro.broker.getvalue())
