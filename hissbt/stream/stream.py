@@ -82,7 +82,7 @@ class Stream:
 
         If one of the rows cannot be taken, none is.
         """
-        rows = np.array(rows, dtype=np.float64, order="C").reshape(-1, len(self.fields))
+        rows = np.require(rows, np.float64, ["C", "W"]).reshape(-1, len(self.fields))
         out = np.empty((len(rows), len(OUTPUTS)))
         self._run(rows, out)
         return out
