@@ -1,5 +1,6 @@
 """accelerate changes the time that a run takes, and nothing else: byte for byte, in every kind of run."""
 
+import gc
 from datetime import date, time, timedelta, tzinfo
 
 import backtrader as bt
@@ -949,6 +950,63 @@ def test_nothing_is_left_behind_even_by_a_strategy_that_fails(bars):
         seen.append(tell(cerebro, cerebro.runningstrats, ended=False))
     assert seen[0] == seen[1]
     assert [dict(vars(kind)) for kind in kinds] == before
+
+
+class Collects(bt.Strategy):
+    """Sees how often Python looks for garbage, and may ask for something else."""
+
+    params = (("then", None),)
+
+    def next(self):
+        if len(self) == 3:
+            self.seen = gc.get_threshold()
+            if self.p.then:
+                gc.set_threshold(*self.p.then)
+
+
+@pytest.fixture
+def collecting():
+    before = gc.get_threshold()
+    yield gc.set_threshold
+    gc.enable()
+    gc.set_threshold(*before)
+
+
+@pytest.mark.parametrize(
+    ("before", "during"),
+    [
+        ((700, 10, 10), (100_000, 20, 100)),
+        ((700, 10, 500), (100_000, 20, 500)),
+        ((10**6, 30, 200), (10**6, 30, 200)),
+        ((0, 10, 10), (0, 10, 10)),
+    ],
+    ids=["Python's", "one is higher", "all are higher", "off"],
+)
+def test_garbage_is_looked_for_less_often_never_more_during_a_run(bars, collecting, before, during):
+    collecting(*before)
+    assert collected(bars) == during
+    assert gc.get_threshold() == before
+
+
+def test_a_strategy_that_sets_how_often_garbage_is_looked_for_is_heard(bars, collecting):
+    collecting(700, 10, 10)
+    collected(bars, then=(900, 10, 10))
+    assert gc.get_threshold() == (900, 10, 10)
+
+
+def test_who_has_switched_the_look_for_garbage_off_sees_no_change(bars, collecting):
+    collecting(700, 10, 10)
+    gc.disable()
+    assert collected(bars) == (700, 10, 10)
+    assert not gc.isenabled()
+
+
+def collected(bars, **params):
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(BarsFeed(bars[:9]))
+    cerebro.addstrategy(Collects, **params)
+    accelerate(cerebro)
+    return cerebro.run()[0].seen
 
 
 class Rewinds(bt.Strategy):
