@@ -1,0 +1,164 @@
+"""The broker, which rests while nothing can happen but a new valuation of the account."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from inspect import isfunction
+
+import backtrader as bt
+from backtrader.utils import num2date
+
+from hissbt.feeds.bulk import BarsFeed
+from hissbt.loop.lines import place_of
+from hissbt.loop.own import TICKS, differs
+
+_VALUATION = (
+    *("stocklike", "margin", "get_margin", "get_leverage", "getvaluesize", "profitandloss", "cashadjust"),
+    *("get_credit_interest", "_get_credit_interest"),
+)
+
+
+class _Position(bt.Position):
+    """A position that notes the time of its valuation as a number, and makes a datetime of it when asked."""
+
+    def follow(self, times: bt.LineBuffer) -> None:
+        """Take over from Backtrader's class; ``times`` is the datetime line of the data."""
+        self._times, self.valued = times, None
+
+    @property
+    def datetime(self):
+        if self.valued is not None:
+            self.datetime = num2date(self.valued, self._times._tz)
+        return vars(self).get("datetime")
+
+    @datetime.setter
+    def datetime(self, time) -> None:
+        vars(self)["datetime"], self.valued = time, None
+
+    def release(self) -> None:
+        """Give back to Backtrader's class."""
+        if self.valued is not None:
+            vars(self)["datetime"] = self.datetime
+        del self._times, self.valued
+        self.__class__ = bt.Position
+
+
+def broker_step(cerebro: bt.Cerebro, undo: ExitStack) -> Callable[[], None]:
+    """Return what Cerebro._brokernotify does at a bar, cut short where that comes to the same."""
+    broker, loop = cerebro._broker, cerebro.loop
+    loop["broker_bars"] = 0
+
+    def work():
+        loop["broker_bars"] += 1
+        cerebro._brokernotify()
+
+    stock = bt.brokers.BackBroker
+    if type(broker) is not stock or any(isfunction(getattr(stock, name, None)) for name in vars(broker)):
+        return work
+    notices, submitted, activated = broker.notifs, broker.submitted, broker._toactivate
+    pending, deposits, history = broker.pending, broker._cash_addition, broker._userhist
+    still_wait, revalue = _waiting_orders(pending), _revaluation(broker, undo)
+
+    def step():
+        events = notices or submitted or activated or deposits or history or broker._fundhist
+        if events or (pending and not still_wait()) or not revalue():
+            work()
+
+    return step
+
+
+def _waiting_orders(pending: deque[bt.Order]) -> Callable[[], bool]:
+    """Return what tells whether all pending orders go on waiting at this bar, their prices not being reached."""
+    watched, watches = deque(), []
+
+    def still_wait():
+        nonlocal watched, watches
+        if pending != watched:
+            watched, watches = pending.copy(), [_watch(order) for order in pending]
+        if None in watches:
+            return False
+        for state, created, buys, falls, prices, place, valid in watches:
+            opens, lows, highs, times = prices
+            index, price = place.idx, created.price
+            valid = state.get("valid", valid)  # an order can be changed after it was placed
+            if state["status"] > bt.Order.Partial or (valid and times[index] > valid):
+                return False
+            if state["triggered"]:  # a stop-limit order that has become a limit order
+                price, falls = created.pricelimit, buys
+            if not state["_active"]:
+                continue
+            if falls:
+                if opens[index] <= price or lows[index] <= price:
+                    return False
+            elif opens[index] >= price or highs[index] >= price:
+                return False
+        return True
+
+    return still_wait
+
+
+def _watch(order: bt.Order) -> tuple | None:
+    """Return what to compare at each bar to see that an order waits; None for one that always needs the broker."""
+    if order.exectype not in (bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit):
+        return None
+    data = order.data
+    if not len(data) or differs(data, BarsFeed if isinstance(data, BarsFeed) else bt.feed.DataBase, TICKS):
+        return None  # the prices that the broker sees are not those of the bar
+    lines, buys = data.lines, order.isbuy()
+    falls = buys == (order.exectype == bt.Order.Limit)  # its price is reached from above
+    prices = [line.array for line in (lines.open, lines.low, lines.high, lines.datetime)]
+    return vars(order), order.created, buys, falls, prices, place_of(lines.open), order.valid
+
+
+def _revaluation(broker: bt.brokers.BackBroker, undo: ExitStack) -> Callable[[], bool]:
+    """Return what BackBroker.next does at a bar without orders; where it cannot, it changes nothing: False."""
+    positions, schemes, plain, known = broker.positions, broker.comminfo, set(), {}
+
+    def follow(data, position):
+        closes, times = data.lines.close, data.lines.datetime
+        position.__class__ = _Position
+        position.follow(times)
+        undo.callback(position.release)
+        known[data] = closes.array, times.array, place_of(closes)
+        return known[data]
+
+    def revalue():
+        for scheme in schemes.values():
+            if scheme not in plain:
+                if differs(scheme, bt.CommInfoBase, _VALUATION) or scheme._creditrate:
+                    return False
+                plain.add(scheme)
+        if not broker.p.shortcash:
+            return False
+        cash = broker.cash - 0.0  # the interest, which makes a float of an int
+        value = unlevered = unrealized = 0.0
+        for data, position in positions.items():
+            closes, times, place = known.get(data) or follow(data, position)
+            index, size = place.idx, position.size
+            price = closes[index]
+            if not size and price - price == 0.0:
+                continue  # nothing times a finite price
+            scheme = schemes[data._name] if data._name in schemes else schemes[None]
+            if size:
+                if not scheme._stocklike:
+                    cash += scheme.cashadjust(size, position.adjbase, price)
+                position.adjbase, position.valued = price, times[index]
+            worth = size * price if scheme._stocklike else scheme.getvaluesize(size, price)
+            gain = size * (price - position.price) * scheme.p.mult
+            value += worth
+            unrealized += gain
+            if worth > 0:
+                unlevered += (worth - gain) / scheme.p.leverage
+                unlevered += gain
+            else:
+                unlevered += worth
+        broker.cash = cash
+        broker._value = total = cash + unlevered
+        broker._fundval = total / broker._fundshares
+        broker._valuemkt, broker._valuemktlever, broker._valuelever = unlevered, value, cash + value
+        broker._leverage, broker._unrealized = value / (unlevered or 1.0), unrealized
+        return True
+
+    return revalue
