@@ -1,11 +1,14 @@
 """accelerate changes the time that a run takes, and nothing else: byte for byte, in every kind of run."""
 
 import gc
+from collections import deque
 from datetime import date, time, timedelta, tzinfo
+from functools import partial
 
 import backtrader as bt
 import numpy as np
 import pytest
+from backtrader.order import OrderData, OrderExecutionBit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,9 +48,13 @@ class Actor(bt.Strategy):
         self.diary.append((what, len(self), *values))
 
     def start(self):
+        self.first_ref = next(Order.refbasis)  # orders are numbered through the whole process
         self.note("start", self.broker.getvalue())
 
     def stop(self):
+        kept = {id(order) for order in self.broker.orders}
+        self.note("placed", [order is not None and id(order) in kept for order in self.placed])
+        self.note("orders", [attributes(order, self.first_ref) for order in self.broker.orders])
         self.note("stop", self.broker.getvalue(), self.broker.getcash(), self.datetime.datetime())
 
     def prenext(self):
@@ -166,12 +173,10 @@ class Actor(bt.Strategy):
         self.cerebro.runstop()
 
     def notify_order(self, order):
-        made, done = order.created, order.executed
-        fills = [tuple(vars(fill).values()) for fill in done.iterpending()]
-        made = (made.dt, made.size, made.price, made.pricelimit, made.pclose)
-        done = (done.dt, done.size, done.price, done.value, done.comm, done.pnl, done.psize, done.pprice)
-        rank = sorted(o.ref for o in (*self._orders, *self._orderspending)).index(order.ref)
-        self.note("order", rank, order.getstatusname(), order.getordername(), order.isbuy(), made, done, fills)
+        self.note("order", attributes(order, self.first_ref), list(map(vars, order.executed.iterpending())))
+        kept = [other for other in self.broker.orders if other is not order and other.ref == order.ref]
+        for own in map(vars, kept):
+            self.note("shared", [own.get(name) is part for name, part in vars(order).items()])
 
     def notify_trade(self, trade):
         known = {key: value for key, value in vars(trade).items() if key not in ("data", "history", "ref")}
@@ -179,6 +184,23 @@ class Actor(bt.Strategy):
 
     def notify_timer(self, timer, when, *args, **kwargs):
         self.note("timer", when, args, kwargs)
+
+
+def attributes(item, first_ref):
+    """Return every attribute of an order and of its parts, in their order; what they refer to, by name."""
+
+    def told(name, value):
+        if isinstance(value, deque):
+            return [told("", part) for part in value]
+        if isinstance(value, Order):
+            return value.ref - first_ref
+        if isinstance(value, OrderData | OrderExecutionBit | Order.params):
+            return type(value).__name__, [(name, told(name, part)) for name, part in vars(value).items()]
+        if isinstance(value, bt.CommInfoBase | bt.Strategy | bt.feed.AbstractDataBase):
+            return type(value).__name__
+        return value - first_ref if name == "ref" else (type(value).__name__, value)
+
+    return type(item).__name__, [(name, told(name, value)) for name, value in vars(item).items()]
 
 
 class Listener(Actor):
@@ -273,6 +295,42 @@ class WithLine(Actor):
         self.note("signal", self.lines.signal[0], self.lines.signal[-1], self.lines.copy[0])
 
 
+class Wrapping(Actor):
+    """Puts methods of its own around the broker's, before the run or while it lasts."""
+
+    params = (("wraps_at", 0),)
+
+    def start(self):
+        super().start()
+        if not self.p.wraps_at:
+            self.wrap()
+
+    def next(self):
+        super().next()
+        if len(self) == self.p.wraps_at:
+            self.wrap()
+
+    def wrap(self):
+        for name in ("buy", "sell", "notify"):
+            setattr(self.broker, name, partial(self.heard, name, getattr(self.broker, name)))
+
+    def heard(self, name, method, *args, **kwargs):
+        self.note("heard", name, len(args), sorted(kwargs))
+        return method(*args, **kwargs)
+
+
+class Direct(Actor):
+    """Orders from the broker itself, with positional arguments, too."""
+
+    def next(self):
+        super().next()
+        place = (self.broker.buy, self.broker.sell)[len(self) // 6 % 2]
+        if len(self) % 6 == 0:
+            self.placed.append(place(self, self.data, 1, self.data.close[0], None, Order.Limit, color="red"))
+        elif len(self) % 6 == 3:
+            self.placed.append(place(self, self.data, 1, exectype=Order.Market, tradeid=len(self) % 4))
+
+
 class Quiet(Actor):
     """Looks at nothing but its account."""
 
@@ -362,6 +420,20 @@ class OwnBroker(bt.brokers.BackBroker):
     def next(self):
         self.cash -= sum(abs(position.size) for position in self.positions.values())
         super().next()
+
+
+class OwnOrders(bt.brokers.BackBroker):
+    """Takes and reports orders in ways of its own."""
+
+    def buy(self, *args, **kwargs):
+        return super().buy(*args, color="green", **kwargs)
+
+    def sell(self, *args, **kwargs):
+        return super().sell(*args, color="red", **kwargs)
+
+    def notify(self, order):
+        order.addinfo(told=order.info.get("told", 0) + 1)
+        super().notify(order)
 
 
 # --- telling one run from another
@@ -629,6 +701,12 @@ def revoking(cerebro, bars):
     one(cerebro, bars, script=[*limits, *((bar + 2, 0, "revoke", 0, 0) for bar, *_ in limits)])
 
 
+def in_short_sessions(cerebro, bars):
+    """Sessions that end before some of the day's orders and after others."""
+    cerebro.adddata(BarsFeed(bars, sessionend=time(13)))
+    cerebro.addstrategy(Actor, script=[(8 + 2 * i, 0, "market", (-1) ** i, 0) for i in range(70)])
+
+
 def two_strategies(cerebro, bars):
     one(cerebro, bars, Listener, MIXED)
     cerebro.addstrategy(Actor, script=TRADES, period=9)
@@ -720,6 +798,7 @@ FAST = {
     "PandasData": pandas_feed,
     "BarsFeed and PandasData": pandas_feeds,
     "filtered": filtered,
+    "short sessions": in_short_sessions,
     "another timezone": in_another_timezone,
     "two strategies": two_strategies,
     "timers": with_cerebro(lambda cerebro: None, Timed),
@@ -733,6 +812,10 @@ FAST = {
     "signals": signals,
     "listener": doing(strategy=Listener),
     "indicator with a move of its own": doing(strategy=Counts),
+    "orders to the broker itself": doing(strategy=Direct),
+    "the broker's methods wrapped on the way": lambda cerebro, bars: one(
+        cerebro, bars, Wrapping, MIXED, wraps_at=25
+    ),
     "another next": doing(strategy=Switching),
     "a line of the strategy": doing(strategy=WithLine),
     "order changed in place": doing((26, 0, "reprice", 0, 0.01), (60, 0, "reprice", 0, -0.02)),
@@ -747,6 +830,8 @@ FAST = {
 # Here the loop is fast, but the broker or some of its parts do all of their work at every bar.
 FULL_BROKER = {
     "broker of its own": with_cerebro(lambda cerebro: setattr(cerebro, "broker", OwnBroker(cash=20_000.0))),
+    "orders of its own": with_cerebro(lambda cerebro: setattr(cerebro, "broker", OwnOrders(cash=20_000.0))),
+    "the broker's methods wrapped": doing(strategy=Wrapping),
     "funding": with_broker(lambda broker: broker.addcommissioninfo(Funding())),
     "interest": with_broker(lambda broker: broker.setcommission(interest=0.5, interest_long=True)),
     "short cash": with_broker(lambda broker: broker.set_shortcash(False)),
@@ -818,6 +903,29 @@ def test_runs_with_a_loop_of_their_own_take_the_stock_loop_and_say_why(bars, set
 def test_another_version_of_backtrader_takes_the_stock_loop(bars, monkeypatch):
     monkeypatch.setattr(bt, "__version__", "1.9.99")
     assert check(bars, one)["reason"] == "Backtrader is not version 1.9.78.123"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (bt.brokers.BackBroker, "notify"),
+        (bt.brokers.BackBroker, "next"),
+        (bt.order.OrderBase, "clone"),
+        (bt.order.OrderBase, "addinfo"),
+        (OrderData, "__init__"),
+        (OrderData, "markpending"),
+    ],
+)
+def test_methods_put_on_the_classes_of_backtrader_are_heard(bars, monkeypatch, kind, name):
+    method, heard = getattr(kind, name), []
+
+    def patched(self, *args, **kwargs):
+        heard.append(type(self).__name__)
+        return method(self, *args, **kwargs)
+
+    monkeypatch.setattr(kind, name, patched)
+    check(bars, one)
+    assert heard[: len(heard) // 2] == heard[len(heard) // 2 :], "as often in the fast run as in the stock run"
 
 
 def test_every_reason_for_the_stock_loop_has_a_run_above():

@@ -12,7 +12,8 @@ from backtrader.utils import num2date
 
 from hissbt.feeds.bulk import BarsFeed
 from hissbt.loop.lines import place_of
-from hissbt.loop.own import TICKS, differs
+from hissbt.loop.orders import quicken_orders
+from hissbt.loop.own import TICKS, differs, is_untouched
 
 _VALUATION = (
     *("stocklike", "margin", "get_margin", "get_leverage", "getvaluesize", "profitandloss", "cashadjust"),
@@ -55,8 +56,10 @@ def broker_step(cerebro: bt.Cerebro, undo: ExitStack) -> Callable[[], None]:
         cerebro._brokernotify()
 
     stock = bt.brokers.BackBroker
-    if type(broker) is not stock or any(isfunction(getattr(stock, name, None)) for name in vars(broker)):
+    has_own = any(isfunction(getattr(stock, name, None)) for name in vars(broker))
+    if type(broker) is not stock or has_own or not is_untouched(stock):
         return work
+    quicken_orders(broker, undo)
     notices, submitted, activated = broker.notifs, broker.submitted, broker._toactivate
     pending, deposits, history = broker.pending, broker._cash_addition, broker._userhist
     still_wait, revalue = _waiting_orders(pending), _revaluation(broker, undo)
