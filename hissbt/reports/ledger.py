@@ -83,6 +83,10 @@ class Ledger(bt.Analyzer):
         # The lines themselves: to go through the data for them takes longer than the rest of a row.
         self._clock, self._price = self.data.lines.datetime, self.data.lines.close
         self._first = _date_number(self.p.since)
+        self._reads_later = self._lines_stay()
+        self._account = array("d")  # value, cash and position of each bar where the rest is read at the end
+        self._events = []  # (bar, fees, guard) of those bars at which either was not nothing
+        self._cold = 0  # bars before the strategy's first decision
         self._rows = array("d")  # one row after the other, which is far cheaper than a list of rows
         self._width = 7 + len(self._lines)
         self._length = 0  # bars of the first data so far
@@ -97,12 +101,19 @@ class Ledger(bt.Analyzer):
 
     def next(self):
         """Record the bar; one that is replayed replaces its own row."""
-        self._record([line[0] for line in self._lines] if self._lines else [])
+        if self._reads_later:
+            self._note()
+        else:
+            self._record([line[0] for line in self._lines])
 
     def prenext(self):
         """Record the bar before the strategy's first decision."""
-        # A line that nothing was written to may show a later bar, by Python's negative indices: do not look.
-        self._record([np.nan] * len(self._lines))
+        if self._reads_later:
+            self._note()
+            self._cold += 1
+        else:
+            # A line that nothing was written to may show a later bar, by Python's negative indices: do not look.
+            self._record([np.nan] * len(self._lines))
 
     def notify_order(self, order):
         """Take fees and fills from what was executed since the last notice of this order."""
@@ -120,7 +131,9 @@ class Ledger(bt.Analyzer):
 
     def stop(self):
         """Backtrader's hook after the last bar: make the tables, and let go of what cannot be pickled."""
-        if self._later and self._length:
+        if self._reads_later:
+            self._read()
+        elif self._later and self._length:
             self._write(self._later, again=True)
         for data, traded in self._positions.items():
             traded.accrue(self._interest.get(data, 0.0))
@@ -130,7 +143,45 @@ class Ledger(bt.Analyzer):
         self.loop = getattr(self.strategy.cerebro, "loop", STOCK_LOOP)
         self.rets = {"ledger": self.frame, "trades": self.trades, "orders": self.orders}
         self._clock = self._price = self._lines = self._guard = self._broker = None
-        self._rows = self._positions = self._seen_orders = self._interest = None
+        self._rows = self._account = self._events = self._positions = self._seen_orders = self._interest = None
+
+    def _lines_stay(self) -> bool:
+        """Tell whether every bar is shown once, and its lines can still be read when the run has ended."""
+        cerebro = self.strategy.cerebro
+        return len(cerebro.datas) == 1 and not cerebro._doreplay and cerebro._exactbars == 0
+
+    def _note(self) -> None:
+        """Record of the bar only what cannot be read at the end."""
+        broker, guard = self._broker, self._guard
+        self._account.extend((broker.getvalue(), broker.getcash(), broker.getposition(self.data).size))
+        if self._interest or self._accrued:
+            self._charge_interest()
+        if self._fees or (guard is not None and guard.tripped):
+            self._events.append((len(self._account) // 3 - 1, self._fees, guard is not None and guard.tripped))
+            self._fees = 0.0
+
+    def _read(self) -> None:
+        """Complete the rows from the lines."""
+        value, cash, position = np.frombuffer(self._account, dtype=np.float64).reshape(-1, 3).T  # [T], [T], [T]
+        bars = len(value)
+        rows = np.zeros((bars, self._width))
+        stamp, price, *lines = (np.array(line.array[:bars]) for line in (self._clock, self._price, *self._lines))
+        rows[:, :5] = np.column_stack([stamp, value, cash, position, price])
+        for bar, fees, tripped in self._events:
+            rows[bar, 5:7] = fees, tripped
+        for column, line in enumerate(lines, start=7):
+            rows[:, column] = line
+        rows[: self._cold, 7:] = np.nan
+        first = int(np.searchsorted(stamp, self._first, side="right"))
+        if first:
+            self._start = (value[first - 1], price[first - 1])
+        for traded in self._positions.values():
+            traded.last_price = price[-1]
+        self._rows = rows[first:]
+
+    def _charge_interest(self) -> None:
+        accrued = sum(self._interest.values())
+        self._fees, self._accrued = self._fees + accrued - self._accrued, accrued
 
     def _record(self, forecast: list[float]) -> None:
         clock, broker, guard = self._clock, self._broker, self._guard
@@ -140,8 +191,7 @@ class Ledger(bt.Analyzer):
         for traded in self._positions.values():
             traded.mark()
         if self._interest or self._accrued:
-            accrued = sum(self._interest.values())
-            self._fees, self._accrued = self._fees + accrued - self._accrued, accrued
+            self._charge_interest()
         stamp, price, value = clock[0], self._price[0], broker.getvalue()
         position = broker.getposition(self.data).size
         tripped = guard is not None and guard.tripped
