@@ -1,5 +1,7 @@
 """Trade the forecasts of a HiSS model, or of any other forecaster, with entry, size, exit and drawdown rules."""
 
+from functools import partial
+
 import backtrader as bt
 
 from hissbt.errors import StrategyError
@@ -53,6 +55,16 @@ class HiSSStrategy(bt.Strategy):
             max_drawdown=FRACTION,
         )
         self.forecast = self.make_forecast()
+        # The lines themselves: to go through the forecast for them takes longer than the decision.
+        lines = self.forecast.lines
+        self._expected_return, self._prob_up, self._volatility = (
+            lines.expected_return,
+            lines.prob_up,
+            lines.volatility,
+        )
+        self._side_of = partial(
+            signal, prob_long=self.p.prob_long, prob_short=self.p.prob_short, threshold=self.p.threshold
+        )
         self.guard = DrawdownGuard(self.p.max_drawdown)
         self._bracket = ()  # entry, stop and target of the position that is open or on its way
         self._exit = None  # market order that closes the position
@@ -76,7 +88,7 @@ class HiSSStrategy(bt.Strategy):
         if self.guard.update(self.broker.getvalue()):
             self._leave("drawdown")
             return
-        wanted, side = self._signal(), self._side()
+        wanted, side = self._side_of(self._expected_return[0], self._prob_up[0]), self._side()
         if side == 0 and wanted != 0:
             self._enter(wanted)
         elif side != wanted:
@@ -84,38 +96,37 @@ class HiSSStrategy(bt.Strategy):
         elif side != 0 and not self._is_protected():
             self._leave("unprotected")
 
-    def _signal(self) -> int:
-        return signal(
-            self.forecast.expected_return[0],
-            self.forecast.prob_up[0],
-            prob_long=self.p.prob_long,
-            prob_short=self.p.prob_short,
-            threshold=self.p.threshold,
-        )
-
     def _side(self) -> int:
         """Side of the position, else of the entry on its way, else 0."""
         size = self.position.size
-        if abs(size) > FLAT:
-            return 1 if size > 0 else -1
+        if size > FLAT:
+            return 1
+        if size < -FLAT:
+            return -1
         if self._bracket and self._bracket[0].alive():
             return 1 if self._bracket[0].isbuy() else -1
         return 0
 
     def _is_protected(self) -> bool:
         """Whether the entry is still filling, or stop and target are alive for just the size of the position."""
-        entry, *exits = self._bracket or (None,)
-        if entry is None:
+        if not self._bracket:
             return False
+        entry, stop, target = self._bracket
+        if entry.alive():
+            return True
         size = self.position.size
-        return entry.alive() or all(
-            order.alive() and abs(order.executed.remsize + size) <= FLAT * max(1.0, abs(size)) for order in exits
+        dust = FLAT * max(1.0, abs(size))
+        return (
+            stop.alive()
+            and target.alive()
+            and abs(stop.executed.remsize + size) <= dust
+            and abs(target.executed.remsize + size) <= dust
         )
 
     def _enter(self, side: int) -> None:
-        price, volatility = self.data.close[0], self.forecast.volatility[0]
+        price, volatility = self.data.close[0], self._volatility[0]
         fraction = kelly_fraction(
-            self.forecast.expected_return[0], volatility, scale=self.p.scale, max_fraction=self.p.max_fraction
+            self._expected_return[0], volatility, scale=self.p.scale, max_fraction=self.p.max_fraction
         )
         size = position_size(fraction, side, self.broker.getvalue(), price, self.p.quantity_step)
         stop, target = exit_prices(

@@ -15,7 +15,8 @@ class DrawdownGuard:
 
     def update(self, equity: float) -> bool:
         """Take the equity at a bar's close; return whether the guard has tripped, now or before."""
-        self.peak = max(self.peak, equity)
+        if equity > self.peak:
+            self.peak = equity
         # Written so that an equity of NaN trips it too: nobody should trade on an account of unknown size.
         if not equity > self.peak * (1 - self.max_drawdown):
             self.tripped = True
