@@ -30,6 +30,21 @@ TRADE_COLUMNS = (
     "symbol",
 )
 
+ORDER_COLUMNS = (
+    "created_time",
+    "side",
+    "type",
+    "size",
+    "price",
+    "status",
+    "reason",
+    "executed_time",
+    "executed_size",
+    "executed_price",
+    "commission",
+    "symbol",
+)
+
 _UNIX_EPOCH = 719_163  # Backtrader counts days, with 0001-01-01 as day 1; 1970-01-01 is this one
 _NO_TIME = np.iinfo(np.int64).min  # NaT
 _DUST = 1e-12  # a position this small beside the largest one of its trade is what is left of float sums
@@ -131,9 +146,7 @@ class Ledger(bt.Analyzer):
 
     def stop(self):
         """Backtrader's hook after the last bar: make the tables, and let go of what cannot be pickled."""
-        if self._reads_later:
-            self._read()
-        elif self._later and self._length:
+        if self._later and self._length:
             self._write(self._later, again=True)
         for data, traded in self._positions.items():
             traded.accrue(self._interest.get(data, 0.0))
@@ -160,24 +173,24 @@ class Ledger(bt.Analyzer):
             self._events.append((len(self._account) // 3 - 1, self._fees, guard is not None and guard.tripped))
             self._fees = 0.0
 
-    def _read(self) -> None:
-        """Complete the rows from the lines."""
-        value, cash, position = np.frombuffer(self._account, dtype=np.float64).reshape(-1, 3).T  # [T], [T], [T]
-        bars = len(value)
-        rows = np.zeros((bars, self._width))
-        stamp, price, *lines = (np.array(line.array[:bars]) for line in (self._clock, self._price, *self._lines))
-        rows[:, :5] = np.column_stack([stamp, value, cash, position, price])
-        for bar, fees, tripped in self._events:
-            rows[bar, 5:7] = fees, tripped
-        for column, line in enumerate(lines, start=7):
-            rows[:, column] = line
-        rows[: self._cold, 7:] = np.nan
+    def _read(self) -> list[np.ndarray]:
+        """Return the columns of the frame, the rest of them read from the lines."""
+        account = np.frombuffer(self._account, dtype=np.float64).reshape(-1, 3)  # [T, 3]
+        bars = len(account)
+        value, cash, position = account.T.copy()  # [T], [T], [T]
+        lines = (self._clock, self._price, *self._lines)
+        stamp, price, *forecast = (np.array(line.array[:bars]) for line in lines)  # [T] each
+        fees, guard = np.zeros(bars), np.zeros(bars)
+        for bar, paid, tripped in self._events:
+            fees[bar], guard[bar] = paid, tripped
+        for line in forecast:
+            line[: self._cold] = np.nan
+        for traded in self._positions.values():
+            traded.last_price = price[-1]
         first = int(np.searchsorted(stamp, self._first, side="right"))
         if first:
             self._start = (value[first - 1], price[first - 1])
-        for traded in self._positions.values():
-            traded.last_price = price[-1]
-        self._rows = rows[first:]
+        return [column[first:] for column in (stamp, value, cash, position, price, fees, guard, *forecast)]
 
     def _charge_interest(self) -> None:
         accrued = sum(self._interest.values())
@@ -233,10 +246,13 @@ class Ledger(bt.Analyzer):
         indicators = self.strategy.getindicators_lines()
         return next((i for i in indicators if set(FORECAST_LINES) <= set(i.lines.getlinealiases())), None)
 
+    def _recorded(self) -> np.ndarray:
+        return np.frombuffer(self._rows, dtype=np.float64).reshape(-1, self._width).T.copy()  # [7 + lines, T]
+
     def _frame(self) -> pd.DataFrame:
-        rows = np.frombuffer(self._rows, dtype=np.float64).reshape(-1, self._width)  # [T, 7 + lines]
-        stamp, value, cash, position, price, fees, guard, *lines = rows.T.copy()
-        nothing = np.zeros(len(rows))
+        columns = self._read() if self._reads_later else self._recorded()  # [T] each
+        stamp, value, cash, position, price, fees, guard, *lines = columns
+        nothing = np.zeros(len(stamp))
         table = {"close_time": _times(stamp), "value": value, "cash": cash, "position": position, "price": price}
         table |= {"fees": fees, "funding": nothing, "impact": nothing, "guard": guard.astype(bool)}
         frame = pd.DataFrame(table | dict(zip(self._line_names, lines, strict=True)))
@@ -343,26 +359,21 @@ def _trades(positions: Iterable[_Position]) -> pd.DataFrame:
 
 
 def _orders(orders: Iterable[bt.Order]) -> pd.DataFrame:
-    columns = {
-        "created_time": lambda o: o.created.dt,
-        "side": lambda o: "buy" if o.isbuy() else "sell",
-        "type": lambda o: o.getordername().lower(),
-        "size": lambda o: abs(o.created.size),
-        "price": lambda o: o.created.price,
-        "status": lambda o: o.getstatusname().lower(),
-        "reason": lambda o: o.info.get("reason", ""),
-        "executed_time": lambda o: o.executed.dt if o.executed.size else np.nan,
-        "executed_size": lambda o: abs(o.executed.size),
-        "executed_price": lambda o: o.executed.price if o.executed.size else np.nan,
-        "commission": lambda o: o.executed.comm,
-        "symbol": lambda o: o.data._name,
-    }
     # Backtrader numbers orders through the whole process: their order tells something, the numbers do not.
-    in_order = sorted(orders, key=lambda o: o.ref)
-    table = pd.DataFrame({name: [read(o) for o in in_order] for name, read in columns.items()})
+    rows = [_order_row(order) for order in sorted(orders, key=lambda order: order.ref)]
+    table = pd.DataFrame(rows, columns=list(ORDER_COLUMNS))
     for column in ("created_time", "executed_time"):
         table[column] = _times(table[column].to_numpy(dtype=float))
     return table
+
+
+def _order_row(order: bt.Order) -> tuple:
+    created, executed = order.created, order.executed
+    filled = (executed.dt, abs(executed.size), executed.price) if executed.size else (np.nan, 0.0, np.nan)
+    side, kind = "buy" if order.isbuy() else "sell", order.getordername().lower()
+    asked = (created.dt, side, kind, abs(created.size), created.price)
+    status, reason = order.getstatusname().lower(), order.info.get("reason", "")
+    return (*asked, status, reason, *filled, executed.comm, order.data._name)
 
 
 def _times(date_numbers: np.ndarray) -> pd.DatetimeIndex:
