@@ -100,8 +100,9 @@ class Actor(bt.Strategy):
 
     def touch(self, data, size, offset):
         """Place limits and stops at the very prices that a bar to come will reach, which preloaded lines show."""
-        extreme = data.low[3] if size > 0 else data.high[3]
-        opposite = data.high[2] if size > 0 else data.low[2]
+        left = data.buflen() - len(data)
+        lows, highs = (data.low, data.high) if size > 0 else (data.high, data.low)
+        extreme, opposite = lows[min(3, left)], highs[min(2, left)]
         limit = self.place(data, size, exectype=Order.Limit, price=extreme)
         return limit + self.place(data, size, exectype=Order.Stop, price=opposite)
 
@@ -168,6 +169,11 @@ class Actor(bt.Strategy):
 
     def grow(self, data, size, offset):
         self.broker.cash += 5
+
+    def inherit(self, data, size, offset):
+        """Begin with a position that was never bought."""
+        position = self.broker.getposition(data)
+        position.size, position.price, position.datetime = size, data.close[0], data.datetime.datetime()
 
     def end(self, data, size, offset):
         self.cerebro.runstop()
@@ -608,6 +614,14 @@ def contradictory_prices(cerebro, bars):
     cerebro.addstrategy(Actor, script=script)
 
 
+def missing_prices(cerebro, bars):
+    """Closes that are missing, with and without a position."""
+    frame = bars.frame.copy()
+    frame.iloc[5::6, 3] = np.nan
+    cerebro.adddata(bt.feeds.PandasData(dataname=frame, timeframe=MINUTES, compression=60))
+    cerebro.addstrategy(Quiet, script=[(8 + 10 * i, 0, "market", (-1) ** i, 0) for i in range(12)])
+
+
 def jumping_prices(cerebro, bars):
     """Bars that lie beyond a waiting order's price as a whole."""
     frame = bars.frame.copy()
@@ -768,6 +782,7 @@ FAST = {
     "stop-limit nearby": trading("stop_limit", offset=0.003),
     "prices just reached": trading("touch"),
     "prices in contradiction": contradictory_prices,
+    "prices that are missing": missing_prices,
     "prices that jump": jumping_prices,
     "stop-trail": trading("trail"),
     "stop-trail percent": trading("trail_percent"),
@@ -825,6 +840,7 @@ FAST = {
     "cash changed in place": doing((33, 0, "grow", 0, 0)),
     "commission changed": doing((50, 0, "dearer", 0, 0.004)),
     "interest begins": doing((62, 0, "charge_interest", 0, 0.5)),
+    "position set in place": doing((2, 0, "inherit", 3, 0), (78, 0, "inherit", -2, 0)),
     "stopped": doing((105, 0, "end", 0, 0)),
 }
 # Here the loop is fast, but the broker or some of its parts do all of their work at every bar.

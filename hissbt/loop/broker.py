@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -117,43 +118,62 @@ def _watch(order: bt.Order) -> tuple | None:
 
 def _revaluation(broker: bt.brokers.BackBroker, undo: ExitStack) -> Callable[[], bool]:
     """Return what BackBroker.next does at a bar without orders; where it cannot, it changes nothing: False."""
-    positions, schemes, plain, known = broker.positions, broker.comminfo, set(), {}
+    positions, schemes = broker.positions, broker.comminfo
+    known_positions, known_schemes, held, has_gaps = {}, {}, [], False
+    flat_cash = flat_value = None  # as they were left where nothing was held: any other object means news
 
-    def follow(data, position):
-        closes, times = data.lines.close, data.lines.datetime
-        position.__class__ = _Position
-        position.follow(times)
-        undo.callback(position.release)
-        known[data] = closes.array, times.array, place_of(closes)
-        return known[data]
+    def follow():
+        """Note what is held and where its prices are, or None where Backtrader's valuation is not the only one."""
+        nonlocal known_positions, known_schemes, held, has_gaps, flat_value
+        flat_value, has_gaps = None, False
+        known_positions, known_schemes, held = positions.copy(), schemes.copy(), None
+        if any(differs(scheme, bt.CommInfoBase, _VALUATION) or scheme._creditrate for scheme in schemes.values()):
+            return
+        if any(type(position) not in (bt.Position, _Position) for position in positions.values()):
+            return
+        held = []
+        for data, position in positions.items():
+            closes, times = data.lines.close, data.lines.datetime
+            if type(position) is bt.Position:
+                position.__class__ = _Position
+                position.follow(times)
+                undo.callback(position.release)
+            scheme = schemes[data._name] if data._name in schemes else schemes[None]
+            held.append((position, scheme, closes.array, times.array, place_of(closes)))
+            has_gaps = has_gaps or not math.isfinite(sum(closes.array[: data.buflen()]))
 
     def revalue():
-        for scheme in schemes.values():
-            if scheme not in plain:
-                if differs(scheme, bt.CommInfoBase, _VALUATION) or scheme._creditrate:
-                    return False
-                plain.add(scheme)
-        if not broker.p.shortcash:
+        nonlocal flat_cash, flat_value
+        if positions != known_positions or schemes != known_schemes:
+            follow()
+        if held is None or not broker.p.shortcash:
             return False
+        if broker._value is flat_value and broker.cash is flat_cash:
+            for row in held:
+                if row[0].size:
+                    break
+            else:
+                return True
         cash = broker.cash - 0.0  # the interest, which makes a float of an int
         value = unlevered = unrealized = 0.0
-        for data, position in positions.items():
-            closes, times, place = known.get(data) or follow(data, position)
+        is_flat = not has_gaps
+        for position, scheme, closes, times, place in held:
             index, size = place.idx, position.size
             price = closes[index]
-            if not size and price - price == 0.0:
-                continue  # nothing times a finite price
-            scheme = schemes[data._name] if data._name in schemes else schemes[None]
             if size:
+                is_flat = False
                 if not scheme._stocklike:
                     cash += scheme.cashadjust(size, position.adjbase, price)
                 position.adjbase, position.valued = price, times[index]
+            elif price - price == 0.0:
+                continue  # nothing times a finite price
             worth = size * price if scheme._stocklike else scheme.getvaluesize(size, price)
-            gain = size * (price - position.price) * scheme.p.mult
+            params = scheme.p
+            gain = size * (price - position.price) * params.mult
             value += worth
             unrealized += gain
             if worth > 0:
-                unlevered += (worth - gain) / scheme.p.leverage
+                unlevered += (worth - gain) / params.leverage
                 unlevered += gain
             else:
                 unlevered += worth
@@ -162,6 +182,8 @@ def _revaluation(broker: bt.brokers.BackBroker, undo: ExitStack) -> Callable[[],
         broker._fundval = total / broker._fundshares
         broker._valuemkt, broker._valuemktlever, broker._valuelever = unlevered, value, cash + value
         broker._leverage, broker._unrealized = value / (unlevered or 1.0), unrealized
+        if is_flat:
+            flat_cash, flat_value = cash, total
         return True
 
     return revalue

@@ -23,7 +23,7 @@ def quicken_orders(broker: bt.brokers.BackBroker, undo: ExitStack) -> None:
 
 
 class _Broker(bt.brokers.BackBroker):
-    """Backtrader's broker for the length of a run; a class, so that methods set on the broker itself come first."""
+    """Backtrader's broker for the length of a run: a class, so that methods put on the object come first."""
 
     def release(self) -> None:
         """Give back to Backtrader's class."""
