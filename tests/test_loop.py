@@ -164,6 +164,9 @@ class Actor(bt.Strategy):
     def dearer(self, data, size, offset):
         self.broker.setcommission(commission=abs(offset))
 
+    def revalue(self, data, size, offset):
+        self.broker.setcommission(mult=size)
+
     def charge_interest(self, data, size, offset):
         self.broker.setcommission(interest=1 + abs(offset), interest_long=True)
 
@@ -173,7 +176,8 @@ class Actor(bt.Strategy):
     def inherit(self, data, size, offset):
         """Begin with a position that was never bought."""
         position = self.broker.getposition(data)
-        position.size, position.price, position.datetime = size, data.close[0], data.datetime.datetime()
+        position.size, position.datetime = size, data.datetime.datetime()
+        position.price = position.adjbase = data.close[0]
 
     def end(self, data, size, offset):
         self.cerebro.runstop()
@@ -837,8 +841,9 @@ FAST = {
     "order revoked in place": revoking,
     "order expires in place": doing((26, 0, "expire_soon", 0, 0)),
     "cash added": doing((33, 0, "deposit", 1, 0), (90, 0, "deposit", -3, 0)),
-    "cash changed in place": doing((33, 0, "grow", 0, 0)),
+    "cash changed in place": doing(*((3 + 10 * i, 0, "grow", 0, 0) for i in range(15))),
     "commission changed": doing((50, 0, "dearer", 0, 0.004)),
+    "multiplier changed": doing((52, 0, "revalue", 3, 0), (84, 0, "revalue", 2, 0)),
     "interest begins": doing((62, 0, "charge_interest", 0, 0.5)),
     "position set in place": doing((2, 0, "inherit", 3, 0), (78, 0, "inherit", -2, 0)),
     "stopped": doing((105, 0, "end", 0, 0)),
@@ -954,7 +959,7 @@ def test_every_reason_for_the_stock_loop_has_a_run_above():
 ACTIONS = (
     *("market", "at_close", "limit", "touch", "stop_order", "stop_limit", "trail", "trail_percent", "trail_limit"),
     *("bracket", "one_cancels_other", "flatten", "cancel_one", "reprice", "expire_soon", "revoke", "deposit"),
-    *("dearer", "grow"),
+    *("dearer", "grow", "inherit"),
 )
 scripts = st.lists(
     st.tuples(
