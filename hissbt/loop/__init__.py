@@ -7,14 +7,17 @@ warm, no order can fill at these prices. The loop here takes the steps of Backtr
 
 - moving lines one by one: those of a BarsFeed, and of the indicators on a feed, follow a shared cursor;
 - the broker, while nothing was ordered or notified and no waiting order's price is reached: only the account is
-  valued anew;
+  valued anew, and only while it holds something;
+- Backtrader's way through metaclasses and the copy module for each order that is made or told of;
+- most looks for cyclic garbage;
 - announcing cash and value where nobody overrides ``notify_cashvalue`` or ``notify_fund``;
 - comparing lengths with minimum periods once these are over, and calling analyzers that do nothing at a bar;
 - asking for timers, writers, cheat-on-open and observers where there are none. Where there are, they are called as
   Backtrader calls them, and cost what they cost there.
 
 Feeds, brokers and commission schemes of other classes (those with interest, too) do all of their own work at every
-bar of the same loop. Backtrader's classes stay as they are: a run works on its own objects and puts them back.
+bar of the same loop. Backtrader's classes stay as they are: a run works on its own objects, which may be of
+classes of this package while it lasts, and puts them back.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ import backtrader as bt
 
 from hissbt.errors import ConfigError
 from hissbt.loop.broker import broker_step
-from hissbt.loop.lines import moments, walker_of
+from hissbt.loop.lines import compute_once, moments, walker_of
 from hissbt.loop.own import differs
 from hissbt.loop.strategy import strategy_step
 
@@ -103,7 +106,7 @@ def _collect_rarely(undo: ExitStack) -> None:
 def _run_fast(cerebro: bt.Cerebro, strategies: list[bt.Strategy], undo: ExitStack) -> None:
     """Do what Cerebro._runonce does; ``undo`` gets what has to be put back."""
     for strategy in strategies:
-        strategy._once()
+        compute_once(strategy)
         strategy.reset()
     feeds = sorted(cerebro.datas, key=lambda feed: (feed._timeframe, feed._compression))
     walkers = [walker_of(feed, undo) for feed in feeds]

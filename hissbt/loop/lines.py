@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import backtrader as bt
+from backtrader.lineiterator import LineIterator
 
 from hissbt.errors import StrategyError
 from hissbt.feeds.bulk import BarsFeed
 from hissbt.loop.own import MOVES, TICKS, differs
+
+
+class _Roomy(bt.LineBuffer):
+    """A line that makes room for all bars at once."""
+
+    def forward(self, value: float = math.nan, size: int = 1) -> None:
+        self.idx += size
+        self.lencount += size
+        self.array.extend(array("d", (value,)) * size)
+
+
+def compute_once(strategy: bt.Strategy) -> None:
+    """Do what Strategy._once does: let the indicators compute all bars."""
+    owners = (strategy, *strategy._lineiterators[LineIterator.IndType])
+    lines = [line for owner in owners if isinstance(owner, bt.LineSeries) for line in owner.lines.lines]
+    roomy = [line for line in lines if can_follow([line])]
+    for line in roomy:
+        line.__class__ = _Roomy
+    try:
+        strategy._once()
+    finally:
+        for line in roomy:
+            line.__class__ = bt.LineBuffer
 
 
 class Cursor:
