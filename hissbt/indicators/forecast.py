@@ -2,18 +2,18 @@
 
 from array import array
 
-import backtrader as bt
 import numpy as np
 from backtrader.indicator import IndicatorBase
 
 from hissbt.bundle import ModelBundle
 from hissbt.errors import BarsError, BundleError, FeatureError, StreamError
+from hissbt.lean import LeanIndicator
 from hissbt.stream import Stream, cached_scan
 
 _EPOCH_DAYS = 719163  # Backtrader counts days from 0001-01-01 as day 1; 1970-01-01 is this day
 
 
-class Forecast(bt.Indicator):
+class Forecast(LeanIndicator):
     """A trained forecaster, stepped once per closed bar with carried state.
 
     Lines, known when the bar at [0] has closed, about the log return over the bundle's next ``horizon`` bars:

@@ -10,6 +10,7 @@ from backtrader.lineiterator import LineIterator
 from backtrader.lineseries import LineSeries
 
 from hissbt.feeds.bulk import BarsFeed
+from hissbt.lean import LeanIndicator
 from hissbt.loop.lines import Cursor, can_follow, place_of
 from hissbt.loop.own import MOVES, differs
 
@@ -93,7 +94,7 @@ def _is_plain(indicator: bt.LineIterator | bt.LineBuffer) -> bool:
     """Tell whether an indicator and its clock count and move as Backtrader's do."""
     return (
         isinstance(indicator, bt.Indicator)
-        and not differs(indicator, bt.Indicator, MOVES)
+        and not differs(indicator, LeanIndicator if isinstance(indicator, LeanIndicator) else bt.Indicator, MOVES)
         and type(indicator._clock).__len__ in (LineSeries.__len__, BarsFeed.__len__)
         and can_follow(indicator.lines.lines)
     )
