@@ -1,0 +1,333 @@
+"""What Bybit v5 answers to a question at a moment: no network here, only questions and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hissbt.errors import ConfigError
+from hissbt.feeds.replay.chart import INTERVALS_MS, Chart, floor_ms
+from hissbt.feeds.replay.numbers import number_text
+from hissbt.feeds.replay.series import CATEGORIES, Series
+
+MARKET = "/v5/market/"
+KLINES = {
+    "kline": "trade",
+    "mark-price-kline": "mark",
+    "index-price-kline": "index",
+    "premium-index-price-kline": "premium",
+}
+ROUTES = ("time", "instruments-info", "tickers", "funding/history", *KLINES)
+TRUNCATIONS = ("start", "end")
+BAD_PARAMETERS = 10001
+_DAY_MS = 86_400_000
+_HOUR_MS = 3_600_000
+
+
+class Refusal(Exception):
+    """A question that Bybit answers with a return code."""
+
+    def __init__(self, message: str, code: int = BAD_PARAMETERS):
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Page:
+    """Candles in order of time, before they become texts."""
+
+    chart: Chart
+    interval: str
+    rows: np.ndarray  # int64 [N], positions among the chart's candles of this interval
+    opens_ms: np.ndarray  # int64 [N]
+    values: np.ndarray  # float64 [N, 6]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """All markets of a replay.
+
+    ``truncate`` says from which end of a window with too many rows they are counted: "end" leaves the newest,
+    "start" the oldest. Which of the two Bybit does was never observed. Stretches of ``holes``, pairs of the first
+    open and the open after the last one in unix ms, have no candles at all.
+    """
+
+    series: Iterable[Series]
+    truncate: str = "end"
+    holes: tuple[tuple[int, int], ...] = ()
+    by_name: dict[tuple[str, str], Series] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.truncate not in TRUNCATIONS:
+            raise ConfigError(f"unknown truncation {self.truncate!r}: write start or end")
+        named = [((one.category, one.symbol), one) for one in self.series]
+        if not named or len(dict(named)) < len(named):
+            raise ConfigError("a replay needs at least one series, and one of each category and symbol at most")
+        object.__setattr__(self, "by_name", dict(named))
+
+    def answer(self, route: str, query: Mapping[str, str], now_ms: int) -> dict[str, Any] | Page:
+        """Return the ``result`` of a route's envelope, or the page of candles that it is made of.
+
+        Raises Refusal for what Bybit would refuse.
+        """
+        if route in KLINES:
+            return self.candles(KLINES[route], query, now_ms)
+        if route == "time":
+            return {"timeSecond": str(now_ms // 1000), "timeNano": str(now_ms * 1_000_000)}
+        if route == "instruments-info":
+            return self._instruments(query, now_ms)
+        if route == "tickers":
+            return self._tickers(query, now_ms)
+        return self._funding(query, now_ms)
+
+    def candles(self, kind: str, query: Mapping[str, str], now_ms: int) -> Page:
+        """Return the candles of a window at a moment, the forming one included, in order of time."""
+        chart = self._one(query, "linear").charts[kind]
+        interval = query.get("interval", "")
+        if interval not in INTERVALS_MS or not chart.serves(interval):
+            raise Refusal("Invalid period!")
+        limit = _limit(query, usual=200, most=1000)
+        start, end = _moment(query, "start"), _moment(query, "end")
+        candles = chart.candles(interval)
+        stop_ms = now_ms if end is None else min(end, now_ms)
+        rows = np.arange(
+            candles.opens_ms.searchsorted(0 if start is None else floor_ms(start, interval)),
+            candles.opens_ms.searchsorted(stop_ms, side="right"),
+        )
+        rows = self._outside_holes(candles.opens_ms, rows)
+        rows = rows[:limit] if self._counts_from_start(start, end) else rows[-limit:]
+        values = candles.values[rows]  # a copy
+        if len(rows) and candles.closes_ms[rows[-1]] > now_ms:
+            values[-1] = chart.forming(interval, int(rows[-1]), now_ms)
+        return Page(chart, interval, rows, candles.opens_ms[rows], values)
+
+    def _counts_from_start(self, start: int | None, end: int | None) -> bool:
+        """Tell which end of a window is served: with one bound alone, the one that was given."""
+        return start is not None and (end is None or self.truncate == "start")
+
+    def _outside_holes(self, opens_ms: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        for first, end in self.holes:
+            rows = rows[(opens_ms[rows] < first) | (opens_ms[rows] >= end)]
+        return rows
+
+    def _funding(self, query: Mapping[str, str], now_ms: int) -> dict[str, Any]:
+        series = self._one(query)
+        if series.category == "spot":
+            raise Refusal("params error: category only supports linear or inverse")
+        limit = _limit(query, usual=200, most=200)
+        start, end = _moment(query, "startTime"), _moment(query, "endTime")
+        if start is not None and end is None:
+            raise Refusal("params error: startTime needs an endTime")
+        times_ms, rates = series.funding_events
+        first = int(times_ms.searchsorted(start or 0))
+        stop = int(times_ms.searchsorted(now_ms if end is None else min(end, now_ms), side="right"))
+        if self._counts_from_start(start, end):
+            stop = min(stop, first + limit)
+        else:
+            first = max(first, stop - limit)
+        events = [
+            {
+                "symbol": series.symbol,
+                "fundingRate": number_text(float(rates[row])),
+                "fundingRateTimestamp": str(times_ms[row]),
+            }
+            for row in range(stop - 1, first - 1, -1)
+        ]
+        return {"category": series.category, "list": events}
+
+    def _instruments(self, query: Mapping[str, str], now_ms: int) -> dict[str, Any]:
+        category = _category(query)
+        _limit(query, usual=500, most=1000)
+        listed = self._asked_for(category, query) if query.get("status", "Trading") == "Trading" else []
+        describe = _spot_instrument if category == "spot" else _contract
+        result = {"category": category, "list": [describe(series, now_ms) for series in listed]}
+        return result if category == "spot" else result | {"nextPageCursor": ""}
+
+    def _tickers(self, query: Mapping[str, str], now_ms: int) -> dict[str, Any]:
+        category = _category(query)
+        tickers = [_ticker(series, now_ms) for series in self._asked_for(category, query)]
+        return {"category": category, "list": tickers}
+
+    def _asked_for(self, category: str, query: Mapping[str, str]) -> list[Series]:
+        if "symbol" in query:
+            return [self._one(query)]
+        base = query.get("baseCoin")
+        return [one for one in self.by_name.values() if one.category == category and base in (None, one.base)]
+
+    def _one(self, query: Mapping[str, str], usual_category: str | None = None) -> Series:
+        category = _category(query, usual_category)
+        series = self.by_name.get((category, query.get("symbol", "")))
+        if series is None:
+            raise Refusal("params error: symbol invalid")
+        return series
+
+
+def kline_result(page: Page, route: str, query: Mapping[str, str]) -> dict[str, Any]:
+    """Return the ``result`` of a page of candles: newest first, numbers as texts, volumes for trades only."""
+    fields = 6 if route == "kline" else 4
+    rows = [
+        [str(open_ms), *map(number_text, values[:fields])]
+        for open_ms, values in zip(page.opens_ms.tolist(), page.values.tolist(), strict=True)
+    ]
+    return {"symbol": query["symbol"], "category": query.get("category", "linear"), "list": rows[::-1]}
+
+
+def envelope(result: object, now_ms: int, code: int = 0, message: str = "OK") -> dict[str, Any]:
+    """Return what Bybit wraps around every result."""
+    return {"retCode": code, "retMsg": message, "result": result, "retExtInfo": {}, "time": now_ms}
+
+
+def _category(query: Mapping[str, str], usual: str | None = None) -> str:
+    category = query.get("category", usual)
+    if category not in (*CATEGORIES, "option"):
+        raise Refusal("params error: Category is invalid")
+    return category
+
+
+def _limit(query: Mapping[str, str], usual: int, most: int) -> int:
+    limit = _integer(query, "limit")
+    if limit is None:
+        return usual
+    if not 1 <= limit <= most:
+        raise Refusal(f"params error: limit must be between 1 and {most}")
+    return limit
+
+
+def _moment(query: Mapping[str, str], name: str) -> int | None:
+    moment = _integer(query, name)
+    # Beyond the years 1970 to 5138 it is surely not milliseconds.
+    if moment is not None and not 0 <= moment < 10**14:
+        raise Refusal(f"params error: {name} is invalid")
+    return moment
+
+
+def _integer(query: Mapping[str, str], name: str) -> int | None:
+    text = query.get(name)
+    if text is None:
+        return None
+    if not text.removeprefix("-").isdecimal():
+        raise Refusal(f"params error: {name} is not a number")
+    return int(text)
+
+
+def _spot_instrument(series: Series, now_ms: int) -> dict[str, Any]:
+    step = number_text(series.quantity_step)
+    return {
+        "symbol": series.symbol,
+        "baseCoin": series.base,
+        "quoteCoin": series.quote,
+        "innovation": "0",
+        "status": "Trading",
+        "marginTrading": "none",
+        "lotSizeFilter": {
+            "basePrecision": step,
+            "quotePrecision": "0.00000001",
+            "minOrderQty": number_text(series.min_quantity),
+            "maxOrderQty": "1000000",
+            "minOrderAmt": number_text(series.min_notional),
+            "maxOrderAmt": "100000000",
+        },
+        "priceFilter": {"tickSize": number_text(series.tick)},
+    }
+
+
+def _contract(series: Series, now_ms: int) -> dict[str, Any]:
+    linear = series.category == "linear"
+    least, tick = number_text(series.min_quantity), number_text(series.tick)
+    lots = {
+        "maxOrderQty": "1000000",
+        "minOrderQty": least,
+        "qtyStep": number_text(series.quantity_step),
+        "postOnlyMaxOrderQty": "1000000",
+        "maxMktOrderQty": "1000000",
+    }
+    return {
+        "symbol": series.symbol,
+        "contractType": "LinearPerpetual" if linear else "InversePerpetual",
+        "status": "Trading",
+        "baseCoin": series.base,
+        "quoteCoin": series.quote,
+        "launchTime": str(series.charts["trade"].first_open_ms),
+        "deliveryTime": "0",
+        "deliveryFeeRate": "",
+        "priceScale": str(series.charts["trade"].decimals),
+        "leverageFilter": {
+            "minLeverage": "1",
+            "maxLeverage": number_text(series.max_leverage),
+            "leverageStep": "0.01",
+        },
+        "priceFilter": {"minPrice": tick, "maxPrice": "99999999", "tickSize": tick},
+        "lotSizeFilter": lots | ({"minNotionalValue": number_text(series.min_notional)} if linear else {}),
+        "unifiedMarginTrade": True,
+        "fundingInterval": series.funding_minutes(now_ms),
+        "settleCoin": series.quote if linear else series.base,
+    }
+
+
+def _ticker(series: Series, now_ms: int) -> dict[str, Any]:
+    """Return a ticker: the last price is the forming candle's, and the last day ends now."""
+    chart = series.charts["trade"]
+    last, hour_ago, day_ago = (_price_at(chart, now_ms - ago) for ago in (0, _HOUR_MS, _DAY_MS))
+    high, low, volume, turnover = _last_day(chart, now_ms)
+    price, size = number_text(last), number_text(series.quantity_step)
+    ticker = {
+        "symbol": series.symbol,
+        "lastPrice": price,
+        "prevPrice24h": number_text(day_ago),
+        "price24hPcnt": number_text(round(last / day_ago - 1, 6)),
+        "highPrice24h": number_text(high),
+        "lowPrice24h": number_text(low),
+        "turnover24h": number_text(turnover),
+        "volume24h": number_text(volume),
+        "bid1Price": price,
+        "bid1Size": size,
+        "ask1Price": number_text(round(last + series.tick, 10)),
+        "ask1Size": size,
+    }
+    if series.category == "spot":
+        return ticker | {"usdIndexPrice": ""}
+    times_ms, rates = series.funding_events
+    coming = int(times_ms.searchsorted(now_ms, side="right"))
+    return ticker | {
+        "indexPrice": number_text(_price_at(series.charts["index"], now_ms)),
+        "markPrice": number_text(_price_at(series.charts["mark"], now_ms)),
+        "prevPrice1h": number_text(hour_ago),
+        "openInterest": "0",
+        "openInterestValue": "0",
+        # The coming rate is not known yet: the one before it stands in for Bybit's estimate.
+        "fundingRate": number_text(float(rates[coming - 1])) if coming else "",
+        "nextFundingTime": str(times_ms[coming]) if coming < len(times_ms) else "0",
+        "predictedDeliveryPrice": "",
+        "basisRate": "",
+        "deliveryFeeRate": "",
+        "deliveryTime": "0",
+    }
+
+
+def _price_at(chart: Chart, moment_ms: int) -> float:
+    """Return the last price that was traded until a moment, or the first open if there was none."""
+    candles = chart.own
+    row = int(candles.opens_ms.searchsorted(moment_ms, side="right")) - 1
+    if row < 0:
+        return float(candles.values[0, 0])
+    if candles.closes_ms[row] > moment_ms:
+        return float(chart.forming_own(row, moment_ms)[3])
+    return float(candles.values[row, 3])
+
+
+def _last_day(chart: Chart, now_ms: int) -> tuple[float, float, float, float]:
+    """Return high, low, volume and turnover of the candles that ended within the last day or are forming."""
+    candles = chart.own
+    first = int(candles.closes_ms.searchsorted(now_ms - _DAY_MS, side="right"))
+    last = int(candles.opens_ms.searchsorted(now_ms, side="right"))
+    values = candles.values[first:last].copy()
+    if len(values) == 0:
+        price = _price_at(chart, now_ms)
+        return price, price, 0.0, 0.0
+    if candles.closes_ms[last - 1] > now_ms:
+        values[-1] = chart.forming_own(last - 1, now_ms)
+    high, low, volume, turnover = values[:, 1].max(), values[:, 2].min(), values[:, 4].sum(), values[:, 5].sum()
+    return float(high), float(low), round(float(volume), 8), round(float(turnover), 8)

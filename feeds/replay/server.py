@@ -1,0 +1,144 @@
+"""ReplayServer: Bybit v5 over HTTP, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import pandas as pd
+from aiohttp import web
+
+from hissbt.errors import ConfigError
+from hissbt.feeds.replay.clock import Clock
+from hissbt.feeds.replay.exchange import MARKET, ROUTES, Exchange, Page, Refusal, envelope, kline_result
+from hissbt.feeds.replay.series import Series
+
+_AFTER_THE_END = pd.Timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a server was asked, by route, and which faults it injected, by kind."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+
+
+class ReplayServer:
+    """Serves series as Bybit v5 would, on loopback: ``with ReplayServer([series]) as server: server.url``.
+
+    Without a clock, time stands still a minute after the last close. ``port`` 0 lets the system choose one. Raises
+    ConfigError for series that contradict each other, and when started on a port that is taken.
+    """
+
+    def __init__(
+        self,
+        series: Iterable[Series],
+        *,
+        clock: Clock | None = None,
+        truncate: str = "end",
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ):
+        self.exchange = Exchange(tuple(series), truncate)
+        self.clock = clock or _after_the_end(self.exchange)
+        self.counts = Counts()
+        self._host, self._port = host, port
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped: asyncio.Event | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers, such as http://127.0.0.1:8080."""
+        return f"http://{self._host}:{self._port}"
+
+    @property
+    def ws_url(self) -> str:
+        """The same for websockets."""
+        return f"ws://{self._host}:{self._port}"
+
+    def start(self) -> ReplayServer:
+        """Listen in a thread, and return when clients can connect."""
+        listening: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(listening,), name="replay", daemon=True)
+        self._thread.start()
+        try:
+            listening.result()
+        except ConfigError:
+            self._thread.join()
+            self._thread = None
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Close all connections and the port, and end the thread. Does nothing when it is not running."""
+        if self._thread is None:
+            return
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join()
+        self._thread = None
+
+    def __enter__(self) -> ReplayServer:
+        return self.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def _run(self, listening: Future[None]) -> None:
+        try:
+            asyncio.run(self.serve(lambda: listening.set_result(None)))
+        except ConfigError as error:
+            listening.set_exception(error)
+
+    async def serve(self, when_listening) -> None:
+        """Serve until ``stop`` or until it is canceled, in the running loop."""
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        app = web.Application()
+        app.router.add_get(MARKET + "{route:.+}", self._answer)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0, access_log=None)
+        await runner.setup()
+        try:
+            await self._listen(runner)
+            when_listening()
+            await self._stopped.wait()
+        finally:
+            await runner.cleanup()
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        try:
+            await web.TCPSite(runner, self._host, self._port).start()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on port {self._port} of {self._host} ({error.strerror}): choose another port"
+            ) from error
+        self._port = runner.addresses[0][1]
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        route = request.match_info["route"]
+        if route not in ROUTES:
+            raise web.HTTPNotFound
+        self.counts.requests[route] += 1
+        now_ms = self.clock.now_ms()
+        try:
+            result = self.exchange.answer(route, request.query, now_ms)
+        except Refusal as refusal:
+            return _json(envelope({}, now_ms, refusal.code, str(refusal)))
+        if isinstance(result, Page):
+            result = kline_result(result, route, request.query)
+        return _json(envelope(result, now_ms))
+
+
+def _json(answer: dict) -> web.Response:
+    return web.Response(text=json.dumps(answer, separators=(",", ":")), content_type="application/json")
+
+
+def _after_the_end(exchange: Exchange) -> Clock:
+    """Return a clock that stands where every bar has closed, longer ago than any grace."""
+    last_ms = max(series.charts["trade"].last_close_ms for series in exchange.by_name.values())
+    return Clock(pd.Timestamp(last_ms, unit="ms", tz="UTC") + _AFTER_THE_END, speed=0)
