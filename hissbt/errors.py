@@ -35,6 +35,18 @@ class StrategyError(HissbtError):
     """A strategy that cannot be found, loaded or parametrized."""
 
 
+class StoreError(HissbtError):
+    """A dataset of the bar store that is absent, damaged, of another schema, or not to be written."""
+
+    exit_code = 1
+
+
+class FetchError(HissbtError):
+    """Market data that could not be downloaded, or not completely."""
+
+    exit_code = 1
+
+
 class TrainingError(HissbtError):
     """A training run that could not finish."""
 

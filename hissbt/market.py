@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from exchange_calendars import ExchangeCalendar
 
 ALWAYS_OPEN = "24/7"
+CONTRACTS = ("spot", "linear", "inverse")
 _DAY = pd.Timedelta(days=1)
 _YEAR = 365 * _DAY
 _SESSIONS_PER_YEAR = 252
@@ -27,8 +28,11 @@ class Market:
 
     The defaults are those of a Bybit perpetual future without VIP level. ``taker`` and ``maker`` are fractions
     of notional (a negative maker fee is a rebate). ``tick`` is the smallest price step and ``quantity_step`` the
-    smallest quantity step; 0 means none is stated. ``calendar`` is ``"24/7"`` or a name that exchange_calendars
-    knows, such as ``"XNYS"``.
+    smallest quantity step. ``min_quantity`` is the least that an order may ask for and ``min_notional`` the least
+    that it may be worth, in the quote currency; ``max_leverage`` is the greatest multiple of the margin that a
+    position may be. 0 means none is stated. ``contract`` is "spot", "linear" (margin and profit in the quote
+    currency) or "inverse" (in the base currency). ``calendar`` is ``"24/7"`` or a name that exchange_calendars
+    knows, such as ``"XNYS"``. Raises BarsError for an unknown contract or calendar.
     """
 
     symbol: str
@@ -37,8 +41,14 @@ class Market:
     taker: float = 0.00055
     maker: float = 0.0002
     calendar: str = ALWAYS_OPEN
+    min_quantity: float = 0.0
+    min_notional: float = 0.0
+    max_leverage: float = 0.0
+    contract: str = "linear"
 
     def __post_init__(self) -> None:
+        if self.contract not in CONTRACTS:
+            raise BarsError(f"unknown contract {self.contract!r}: write one of {', '.join(CONTRACTS)}")
         if self.calendar != ALWAYS_OPEN:
             import exchange_calendars
 

@@ -40,6 +40,11 @@ def test_an_unknown_calendar_is_refused():
         Market("X", calendar="NYMOON")
 
 
+def test_an_unknown_contract_is_refused():
+    with pytest.raises(BarsError, match="unknown contract 'quanto': write one of spot, linear, inverse"):
+        Market("X", contract="quanto")
+
+
 def test_a_market_that_never_closes_expects_every_bar():
     expected = closes(CRYPTO, "2024-02-28 01:00", "2024-03-01 00:00", "1h")
     assert len(expected) == 48
