@@ -43,7 +43,7 @@ class Clock:
         for listener in listeners:
             listener()
 
-    def wait_s(self, moment_ms: int) -> float:
+    def wait_s(self, moment_ms: float) -> float:
         """Return how many real seconds are left until ``moment_ms``: 0 when it is over, infinite at speed 0."""
         left_ms = moment_ms - self.now_ms()
         if left_ms <= 0:
@@ -56,9 +56,9 @@ class Clock:
             self._listeners.append(listener)
 
     def unlisten(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` no more."""
+        """Call ``listener`` no more, if it was called at all."""
         with self._lock:
-            self._listeners.remove(listener)
+            self._listeners = [other for other in self._listeners if other != listener]
 
     def _now_ms(self) -> int:
         return self._shown_ms + int((time.monotonic() - self._since_s) * 1000 * self.speed)

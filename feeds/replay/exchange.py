@@ -104,6 +104,10 @@ class Exchange:
             values[-1] = chart.forming(interval, int(rows[-1]), now_ms)
         return Page(chart, interval, rows, candles.opens_ms[rows], values)
 
+    def in_hole(self, open_ms: int) -> bool:
+        """Tell whether the candle that opens at a moment is one of those that do not exist."""
+        return any(first <= open_ms < end for first, end in self.holes)
+
     def _counts_from_start(self, start: int | None, end: int | None) -> bool:
         """Tell which end of a window is served: with one bound alone, the one that was given."""
         return start is not None and (end is None or self.truncate == "start")

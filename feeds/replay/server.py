@@ -1,4 +1,4 @@
-"""ReplayServer: Bybit v5 over HTTP, in a thread of its own."""
+"""ReplayServer: Bybit v5 over HTTP and websocket, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -16,7 +16,8 @@ from aiohttp import web
 from hissbt.errors import ConfigError
 from hissbt.feeds.replay.clock import Clock
 from hissbt.feeds.replay.exchange import MARKET, ROUTES, Exchange, Page, Refusal, envelope, kline_result
-from hissbt.feeds.replay.series import Series
+from hissbt.feeds.replay.series import CATEGORIES, Series
+from hissbt.feeds.replay.sockets import Socket
 
 _AFTER_THE_END = pd.Timedelta(minutes=1)
 
@@ -49,6 +50,7 @@ class ReplayServer:
         self.clock = clock or _after_the_end(self.exchange)
         self.counts = Counts()
         self._host, self._port = host, port
+        self._sockets: set[Socket] = set()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Event | None = None
@@ -90,25 +92,57 @@ class ReplayServer:
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
+    def drop_sockets(self) -> None:
+        """Break every websocket connection without a word; clients may connect again."""
+        self._loop.call_soon_threadsafe(self._break_sockets, "socket_dropped", Socket.drop)
+
+    def silence_sockets(self) -> None:
+        """Leave every websocket connection half-open: it stays, but nothing is sent or answered on it any more."""
+        self._loop.call_soon_threadsafe(self._break_sockets, "socket_silent", Socket.silence)
+
+    def _break_sockets(self, kind: str, how: Callable[[Socket], None]) -> None:
+        for socket in list(self._sockets):
+            how(socket)
+            self.counts.faults[kind] += 1
+
+    def _wake_sockets(self) -> None:
+        self._loop.call_soon_threadsafe(lambda: [socket.wake() for socket in self._sockets])
+
     def _run(self, listening: Future[None]) -> None:
         try:
             asyncio.run(self.serve(lambda: listening.set_result(None)))
         except ConfigError as error:
             listening.set_exception(error)
 
-    async def serve(self, when_listening) -> None:
+    async def serve(self, when_listening: Callable[[], None]) -> None:
         """Serve until ``stop`` or until it is canceled, in the running loop."""
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application()
         app.router.add_get(MARKET + "{route:.+}", self._answer)
+        app.router.add_get(f"/v5/public/{{category:{'|'.join(CATEGORIES)}}}", self._connect)
+        app.on_shutdown.append(self._close_sockets)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0, access_log=None)
         await runner.setup()
         try:
             await self._listen(runner)
+            self.clock.listen(self._wake_sockets)
             when_listening()
             await self._stopped.wait()
         finally:
+            self.clock.unlisten(self._wake_sockets)
             await runner.cleanup()
+
+    async def _connect(self, request: web.Request) -> web.WebSocketResponse:
+        self.counts.requests["websocket"] += 1
+        socket = Socket(request.match_info["category"], self.exchange, self.clock)
+        self._sockets.add(socket)
+        try:
+            return await socket.serve(request)
+        finally:
+            self._sockets.discard(socket)
+
+    async def _close_sockets(self, app: web.Application) -> None:
+        await asyncio.gather(*[socket.close() for socket in self._sockets])
 
     async def _listen(self, runner: web.AppRunner) -> None:
         try:
