@@ -1,7 +1,5 @@
 """Trade the forecasts of a HiSS model, or of any other forecaster, with entry, size, exit and drawdown rules."""
 
-from functools import partial
-
 import backtrader as bt
 
 from hissbt.errors import StrategyError
@@ -55,16 +53,11 @@ class HiSSStrategy(bt.Strategy):
             max_drawdown=FRACTION,
         )
         self.forecast = self.make_forecast()
-        # The lines themselves: to go through the forecast for them takes longer than the decision.
-        lines = self.forecast.lines
-        self._expected_return, self._prob_up, self._volatility = (
-            lines.expected_return,
-            lines.prob_up,
-            lines.volatility,
-        )
-        self._side_of = partial(
-            signal, prob_long=self.p.prob_long, prob_short=self.p.prob_short, threshold=self.p.threshold
-        )
+        # The lines and levels themselves: to go through forecast and params for them takes longer than to decide.
+        lines, params = self.forecast.lines, self.p
+        self._expected_return, self._prob_up = lines.expected_return, lines.prob_up
+        self._volatility = lines.volatility
+        self._prob_long, self._prob_short, self._threshold = params.prob_long, params.prob_short, params.threshold
         self.guard = DrawdownGuard(self.p.max_drawdown)
         self._bracket = ()  # entry, stop and target of the position that is open or on its way
         self._exit = None  # market order that closes the position
@@ -88,7 +81,14 @@ class HiSSStrategy(bt.Strategy):
         if self.guard.update(self.broker.getvalue()):
             self._leave("drawdown")
             return
-        wanted, side = self._side_of(self._expected_return[0], self._prob_up[0]), self._side()
+        wanted = signal(
+            self._expected_return[0],
+            self._prob_up[0],
+            prob_long=self._prob_long,
+            prob_short=self._prob_short,
+            threshold=self._threshold,
+        )
+        side = self._side()
         if side == 0 and wanted != 0:
             self._enter(wanted)
         elif side != wanted:
@@ -98,7 +98,7 @@ class HiSSStrategy(bt.Strategy):
 
     def _side(self) -> int:
         """Side of the position, else of the entry on its way, else 0."""
-        size = self.position.size
+        size = self.broker.getposition(self.data).size
         if size > FLAT:
             return 1
         if size < -FLAT:

@@ -166,8 +166,8 @@ class Ledger(bt.Analyzer):
     def _note(self) -> None:
         """Record of the bar only what cannot be read at the end."""
         broker, guard = self._broker, self._guard
-        self._account.extend((broker.getvalue(), broker.getcash(), broker.getposition(self.data).size))
-        if self._interest or self._accrued:
+        self._account.fromlist([broker.getvalue(), broker.getcash(), broker.getposition(self.data).size])
+        if self._accrued or self._interest.get(self.data):
             self._charge_interest()
         if self._fees or (guard is not None and guard.tripped):
             self._events.append((len(self._account) // 3 - 1, self._fees, guard is not None and guard.tripped))
@@ -360,20 +360,24 @@ def _trades(positions: Iterable[_Position]) -> pd.DataFrame:
 
 def _orders(orders: Iterable[bt.Order]) -> pd.DataFrame:
     # Backtrader numbers orders through the whole process: their order tells something, the numbers do not.
-    rows = [_order_row(order) for order in sorted(orders, key=lambda order: order.ref)]
-    table = pd.DataFrame(rows, columns=list(ORDER_COLUMNS))
-    for column in ("created_time", "executed_time"):
-        table[column] = _times(table[column].to_numpy(dtype=float))
-    return table
-
-
-def _order_row(order: bt.Order) -> tuple:
-    created, executed = order.created, order.executed
-    filled = (executed.dt, abs(executed.size), executed.price) if executed.size else (np.nan, 0.0, np.nan)
-    side, kind = "buy" if order.isbuy() else "sell", order.getordername().lower()
-    asked = (created.dt, side, kind, abs(created.size), created.price)
-    status, reason = order.getstatusname().lower(), order.info.get("reason", "")
-    return (*asked, status, reason, *filled, executed.comm, order.data._name)
+    orders = sorted(orders, key=lambda order: order.ref)
+    asked, filled = [order.created for order in orders], [order.executed for order in orders]
+    # Column by column: a row for each would be one more object to every order for Python's garbage collector.
+    columns = (
+        _times(np.array([request.dt for request in asked], dtype=float)),
+        ["buy" if order.isbuy() else "sell" for order in orders],
+        [order.getordername().lower() for order in orders],
+        [abs(request.size) for request in asked],
+        [request.price for request in asked],
+        [order.getstatusname().lower() for order in orders],
+        [order.info.get("reason", "") for order in orders],
+        _times(np.array([fill.dt if fill.size else np.nan for fill in filled], dtype=float)),
+        [abs(fill.size) if fill.size else 0.0 for fill in filled],
+        [fill.price if fill.size else np.nan for fill in filled],
+        [fill.comm for fill in filled],
+        [order.data._name for order in orders],
+    )
+    return pd.DataFrame(dict(zip(ORDER_COLUMNS, columns, strict=True)))
 
 
 def _times(date_numbers: np.ndarray) -> pd.DatetimeIndex:
