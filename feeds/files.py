@@ -33,7 +33,7 @@ def load_file(
     BarsError when the file is missing, empty, damaged or of another kind, or its bars are bad.
     """
     path = Path(path)
-    frame = _read(path)
+    frame = read_table(path)
     try:
         return Bars.from_frame(frame, market=market or Market(symbol_of(path)), timeframe=timeframe, stamp=stamp)
     except BarsError as error:
@@ -50,8 +50,11 @@ def symbol_of(path: str | Path) -> str:
     return next(symbols, stem)
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """Return the table in a file as it stands."""
+def read_table(path: Path, columns: tuple[str, ...] = COLUMNS) -> pd.DataFrame:
+    """Return the table in a CSV or Parquet file as it stands; a CSV's header must name one of ``columns``.
+
+    Raises BarsError when the file is missing, empty, damaged or of another kind.
+    """
     if not is_bars_file(path):
         raise BarsError(f"{path} is no file of bars: its name must end in {', '.join(_SUFFIXES)}")
     if path.is_dir():
@@ -61,21 +64,17 @@ def _read(path: Path) -> pd.DataFrame:
     if path.stat().st_size == 0:
         raise BarsError(f"{path} is empty: fetch it again")
     try:
-        return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+        return pd.read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path, columns)
     except PermissionError as error:
         raise BarsError(f"{path} may not be read: change its permissions") from error
     except _UNREADABLE as error:
         raise BarsError(f"{path} cannot be read, it may be damaged or of another kind: fetch it again") from error
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path)
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     frame = pd.read_csv(path)
-    if not any(str(name).strip().lower() in COLUMNS for name in frame.columns):
+    if not any(str(name).strip().lower() in columns for name in frame.columns):
         raise BarsError(
-            f"{path} has no header: its first line must name the columns timestamp,{','.join(COLUMNS)}"
+            f"{path} has no header: its first line must name the columns timestamp,{','.join(columns)}"
         )
     return frame

@@ -254,15 +254,15 @@ def _times(table: pd.DataFrame) -> tuple[pd.DatetimeIndex, str]:
     """Return the stamps of the rows and the name they go by."""
     index_name = str(table.index.name or "").strip().lower().replace(" ", "_")
     if isinstance(table.index, pd.DatetimeIndex) or index_name in _TIME_NAMES:
-        return _parse_times(table.index.to_series()), index_name
+        return parse_times(table.index.to_series()), index_name
     for name in _TIME_NAMES:
         if name in table:
-            return _parse_times(table[name]), name
+            return parse_times(table[name]), name
     raise BarsError(f"the bars have no time column: name one of the columns {', '.join(table)} timestamp")
 
 
-def _parse_times(column: pd.Series) -> pd.DatetimeIndex:
-    """Return stamps in UTC from times, ISO 8601 texts or unix seconds or milliseconds."""
+def parse_times(column: pd.Series) -> pd.DatetimeIndex:
+    """Return stamps in UTC from times, ISO 8601 texts or unix seconds or milliseconds. Raises BarsError."""
     if pd.api.types.is_datetime64_any_dtype(column):
         times = pd.to_datetime(column, utc=True)
     elif pd.api.types.is_numeric_dtype(column):
@@ -321,7 +321,7 @@ def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
         raise BarsError("the index of the bars does not hold times: use Bars.from_frame")
     extra = [name for name in frame.columns if name not in COLUMNS]
     values = {str(name): _numbers(frame[name]) for name in (*COLUMNS, *extra)}
-    return pd.DataFrame(values, index=_parse_times(frame.index.to_series()))
+    return pd.DataFrame(values, index=parse_times(frame.index.to_series()))
 
 
 def _numbers(column: pd.Series) -> np.ndarray:
