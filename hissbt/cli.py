@@ -185,6 +185,68 @@ def backtest(
 
 
 @app.command()
+def fetch(
+    exchange: Annotated[str, typer.Argument(metavar="EXCHANGE", help="bybit, or any other name that ccxt knows")],
+    symbols: Annotated[
+        str, typer.Argument(metavar="SYMBOL[,SYMBOL...]", help="As ccxt writes them, such as BTC/USDT:USDT")
+    ],
+    timeframe: Annotated[str, typer.Argument(metavar="TIMEFRAME", help="Length of a bar, such as 5m, 1h or 1d")],
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="Open of the first bar (UTC); the beginning of history if left out"),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="No bar that opens at this time (UTC) or later; all that have closed"),
+    ] = None,
+    kinds: Annotated[
+        str, typer.Option("--kind", metavar="KIND[,KIND...]", help="Of trade, mark, index, premium, funding")
+    ] = "trade",
+    store: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where bars are kept; else HISSBT_STORE, else the user's data folder"),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Another server in the exchange's place, such as a replay; else HISSBT_<EXCHANGE>_ENDPOINT",
+        ),
+    ] = None,
+    testnet: Annotated[bool, typer.Option("--testnet", help="Ask the exchange's testnet")] = False,
+    allow_gaps: Annotated[
+        bool, typer.Option("--allow-gaps", help="Accept bars that the exchange does not have, and record them")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Download history from an exchange into the store, where bybit:SYMBOL:TIMEFRAME names it.
+
+    Asks only for what the store lacks, and fails if bars stay missing. Needs no key, and reads none.
+    Example: hissbt fetch bybit BTC/USDT:USDT 1h --since 2020-03-25T10:00
+    """
+    from hissbt.console import fetch_progress, show_fetched
+    from hissbt.feeds.fetch import fetch as download
+    from hissbt.feeds.store import BarStore
+
+    bar_store = BarStore(store)
+    with fetch_progress(as_json) as progress:
+        fetched = download(
+            exchange,
+            _parse_list(symbols),
+            timeframe,
+            since=since,
+            until=until,
+            kinds=_parse_list(kinds),
+            store=bar_store,
+            endpoint=endpoint,
+            testnet=testnet,
+            allow_gaps=allow_gaps,
+            progress=progress,
+        )
+    show_fetched(fetched, bar_store.root, as_json)
+
+
+@app.command()
 def bench(
     bars: Annotated[
         str | None,
@@ -212,6 +274,10 @@ def bench(
         print(json.dumps(results), flush=True)
     else:
         show_bench(results)
+
+
+def _parse_list(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _parse_settings(pairs: list[str] | None) -> dict[str, Any]:

@@ -4,15 +4,33 @@ Tables are Rich's. Sentences and paths are printed plainly: Rich would break the
 a path must stay in one piece to be copied, and would read brackets in them as markup.
 """
 
+from __future__ import annotations
+
 import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from hissbt.atomic import to_json
-from hissbt.backtest import Run
-from hissbt.bundle import ModelBundle
+
+if TYPE_CHECKING:
+    from hissbt.backtest import Run
+    from hissbt.bundle import ModelBundle
+    from hissbt.feeds.fetch import Fetched
 
 _RESULTS = {
     "total_return": "{:+.2%}",
@@ -56,6 +74,62 @@ def show_bundle(bundle: ModelBundle, path: Path, as_json: bool = False) -> None:
     )
     Console().print(_forecast(bundle.metrics["validation"], "validation"))
     _last(f"bundle: {path}")
+
+
+@contextmanager
+def fetch_progress(as_json: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar with rate and time left on stderr; yield what moves it, or None where nobody would see it."""
+    if as_json or not sys.stderr.isatty():
+        yield None
+        return
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(),
+        TaskProgressColumn(show_speed=False),
+        MofNCompleteColumn(),
+        TextColumn("bars"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, rate="")
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            speed = bar.tasks[0].speed
+            bar.update(task, rate=f"{speed:,.0f}/s" if speed else "")
+
+        yield show
+
+
+def show_fetched(fetched: list[Fetched], root: Path, as_json: bool = False) -> None:
+    """Print what a download did to each dataset, and the gaps that are accepted in it."""
+    if as_json:
+        _last(to_json({"store": str(root), "datasets": [_fetched_fields(one) for one in fetched]}))
+        return
+    table = Table()
+    for heading in ("dataset", "new", "gaps", "missing", "begins", "requests", "repeated", "s"):
+        table.add_column(heading, justify="left" if heading == "dataset" else "right")
+    for one in fetched:
+        missing = sum(gap.count for gap in one.gaps)
+        table.add_row(
+            str(one.dataset),
+            *(f"{count:,}" for count in (one.bars, len(one.gaps), missing)),
+            f"{one.begins:%Y-%m-%d %H:%M}" if one.begins else "",
+            *(f"{count:,}" for count in (one.requests, sum(one.retries.values()))),
+            f"{one.elapsed_s:.1f}",
+        )
+    Console().print(table)
+    for one in fetched:
+        for gap in one.gaps:
+            print(f"gap in {one.dataset}: {gap}")
+    _last(f"store: {root}")
+
+
+def _fetched_fields(one: Fetched) -> dict:
+    """Return what JSON shows of one download; times are ISO 8601 in UTC."""
+    gaps = [{"first": gap.first.isoformat(), "end": gap.end.isoformat(), "count": gap.count} for gap in one.gaps]
+    return asdict(one) | {"begins": one.begins and one.begins.isoformat(), "gaps": gaps}
 
 
 def _last(text: str) -> None:

@@ -22,6 +22,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 ROOMS_OF = {
     "torch": "models training bench",  # bench measures it
     "lightning": "training",
+    "ccxt": "feeds",
     # plugins must tell a strategy from any other class
     "backtrader": "feeds indicators trading strategies reports loop backtest live bench plugins",
 }
