@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from hissbt.errors import ConfigError
-from hissbt.feeds.replay.chart import INTERVALS_MS, Chart, floor_ms
+from hissbt.feeds.replay.chart import INTERVALS_MS, Candles, Chart, floor_ms
 from hissbt.feeds.replay.numbers import number_text
 from hissbt.feeds.replay.series import CATEGORIES, Series
 
@@ -35,15 +35,37 @@ class Refusal(Exception):
         self.code = code
 
 
+Market = tuple[str, str, str, str]
+"""Kind, category, symbol and interval of candles."""
+
+
 @dataclass(frozen=True)
 class Page:
-    """Candles in order of time, before they become texts."""
+    """Some candles of a market in order of time, before they become texts."""
 
+    market: Market
     chart: Chart
-    interval: str
-    rows: np.ndarray  # int64 [N], positions among the chart's candles of this interval
-    opens_ms: np.ndarray  # int64 [N]
+    rows: np.ndarray  # int64 [N], positions among all candles of the interval
     values: np.ndarray  # float64 [N, 6]
+
+    @property
+    def interval(self) -> str:
+        """Bybit's name of the length of the candles."""
+        return self.market[-1]
+
+    @property
+    def candles(self) -> Candles:
+        """All candles of the interval."""
+        return self.chart.candles(self.interval)
+
+    @property
+    def opens_ms(self) -> np.ndarray:
+        """Opens of these candles, int64 [N]."""
+        return self.candles.opens_ms[self.rows]
+
+    def at(self, positions: np.ndarray) -> Page:
+        """Return the page of the candles at some of its positions, in their order."""
+        return replace(self, rows=self.rows[positions], values=self.values[positions])
 
 
 @dataclass(frozen=True)
@@ -85,7 +107,8 @@ class Exchange:
 
     def candles(self, kind: str, query: Mapping[str, str], now_ms: int) -> Page:
         """Return the candles of a window at a moment, the forming one included, in order of time."""
-        chart = self._one(query, "linear").charts[kind]
+        series = self._one(query, "linear")
+        chart = series.charts[kind]
         interval = query.get("interval", "")
         if interval not in INTERVALS_MS or not chart.serves(interval):
             raise Refusal("Invalid period!")
@@ -102,7 +125,7 @@ class Exchange:
         values = candles.values[rows]  # a copy
         if len(rows) and candles.closes_ms[rows[-1]] > now_ms:
             values[-1] = chart.forming(interval, int(rows[-1]), now_ms)
-        return Page(chart, interval, rows, candles.opens_ms[rows], values)
+        return Page((kind, series.category, series.symbol, interval), chart, rows, values)
 
     def in_hole(self, open_ms: int) -> bool:
         """Tell whether the candle that opens at a moment is one of those that do not exist."""
@@ -169,14 +192,15 @@ class Exchange:
         return series
 
 
-def kline_result(page: Page, route: str, query: Mapping[str, str]) -> dict[str, Any]:
+def kline_result(page: Page) -> dict[str, Any]:
     """Return the ``result`` of a page of candles: newest first, numbers as texts, volumes for trades only."""
-    fields = 6 if route == "kline" else 4
+    kind, category, symbol, _ = page.market
+    fields = 6 if kind == "trade" else 4
     rows = [
         [str(open_ms), *map(number_text, values[:fields])]
         for open_ms, values in zip(page.opens_ms.tolist(), page.values.tolist(), strict=True)
     ]
-    return {"symbol": query["symbol"], "category": query.get("category", "linear"), "list": rows[::-1]}
+    return {"symbol": symbol, "category": category, "list": rows[::-1]}
 
 
 def envelope(result: object, now_ms: int, code: int = 0, message: str = "OK") -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 from aiohttp import web
@@ -16,6 +15,8 @@ from aiohttp import web
 from hissbt.errors import ConfigError
 from hissbt.feeds.replay.clock import Clock
 from hissbt.feeds.replay.exchange import MARKET, ROUTES, Exchange, Page, Refusal, envelope, kline_result
+from hissbt.feeds.replay.faults import REPLY_FAULTS, Faults
+from hissbt.feeds.replay.replies import bad_reply, json_reply
 from hissbt.feeds.replay.series import CATEGORIES, Series
 from hissbt.feeds.replay.sockets import Socket
 
@@ -26,8 +27,8 @@ _AFTER_THE_END = pd.Timedelta(minutes=1)
 class Counts:
     """What a server was asked, by route, and which faults it injected, by kind."""
 
-    requests: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str]
+    faults: Counter[str]
 
 
 class ReplayServer:
@@ -42,13 +43,15 @@ class ReplayServer:
         series: Iterable[Series],
         *,
         clock: Clock | None = None,
+        faults: Faults | None = None,
         truncate: str = "end",
         host: str = "127.0.0.1",
         port: int = 0,
     ):
-        self.exchange = Exchange(tuple(series), truncate)
+        self._faults = faults or Faults(kinds=())
+        self.exchange = Exchange(tuple(series), truncate, self._faults.holes_ms)
         self.clock = clock or _after_the_end(self.exchange)
-        self.counts = Counts()
+        self.counts = Counts(Counter(), self._faults.counts)
         self._host, self._port = host, port
         self._sockets: set[Socket] = set()
         self._thread: threading.Thread | None = None
@@ -134,7 +137,8 @@ class ReplayServer:
 
     async def _connect(self, request: web.Request) -> web.WebSocketResponse:
         self.counts.requests["websocket"] += 1
-        socket = Socket(request.match_info["category"], self.exchange, self.clock)
+        number = self.counts.requests["websocket"]
+        socket = Socket(request.match_info["category"], self.exchange, self.clock, self._faults, number)
         self._sockets.add(socket)
         try:
             return await socket.serve(request)
@@ -153,23 +157,29 @@ class ReplayServer:
             ) from error
         self._port = runner.addresses[0][1]
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         route = request.match_info["route"]
         if route not in ROUTES:
             raise web.HTTPNotFound
         self.counts.requests[route] += 1
         now_ms = self.clock.now_ms()
+        told_ms = now_ms + self._faults.jitter_ms()
+        fault, chance = self._faults.choose(route, request.query)
         try:
             result = self.exchange.answer(route, request.query, now_ms)
         except Refusal as refusal:
-            return _json(envelope({}, now_ms, refusal.code, str(refusal)))
-        if isinstance(result, Page):
-            result = kline_result(result, route, request.query)
-        return _json(envelope(result, now_ms))
-
-
-def _json(answer: dict) -> web.Response:
-    return web.Response(text=json.dumps(answer, separators=(",", ":")), content_type="application/json")
+            return json_reply(envelope({}, told_ms, refusal.code, str(refusal)))
+        if fault in REPLY_FAULTS:
+            self.counts.faults[fault] += 1
+            return await bad_reply(fault, request, told_ms, chance, self._stopped)
+        if route == "time":
+            result = self.exchange.answer(route, request.query, told_ms)
+        elif route == "funding/history":
+            result = self._faults.spoil_funding(fault, result, chance)
+        elif isinstance(result, Page):
+            page = self._faults.late_values(result, now_ms)
+            result = kline_result(self._faults.spoil_page(fault, page, now_ms, chance))
+        return json_reply(envelope(result, told_ms))
 
 
 def _after_the_end(exchange: Exchange) -> Clock:

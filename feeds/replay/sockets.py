@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from aiohttp import WSMsgType, web
 
-from hissbt.feeds.replay.chart import INTERVALS_MS
+from hissbt.feeds.replay.chart import INTERVALS_MS, Candles, Chart
 from hissbt.feeds.replay.clock import Clock
-from hissbt.feeds.replay.exchange import Exchange
+from hissbt.feeds.replay.exchange import Exchange, Market
+from hissbt.feeds.replay.faults import Faults
 from hissbt.feeds.replay.numbers import number_text
-from hissbt.feeds.replay.series import Series
 
 _PUSH_MS = 1000  # simulated time between two pushes of a forming candle
 _LEAST_PUSH_S = 0.005  # real time that a fast clock leaves between them
@@ -26,45 +26,50 @@ _LONGEST_WAIT_S = 3600.0
 
 @dataclass
 class Subscription:
-    """One topic of a connection, and the row of the first candle whose end has not been told."""
+    """One topic of a connection, and the row of the first candle that has not been confirmed."""
 
     topic: str
-    series: Series
-    interval: str
+    market: Market
+    chart: Chart
     row: int
 
-    def wakes_ms(self) -> float:
-        """Return when something must be told at the latest: the end of the candle in turn."""
-        closes_ms = self.series.charts["trade"].candles(self.interval).closes_ms
-        return float(closes_ms[self.row]) if self.row < len(closes_ms) else math.inf
+    @property
+    def candles(self) -> Candles:
+        """All candles of the topic."""
+        return self.chart.candles(self.market[-1])
 
-    def due(self, exchange: Exchange, now_ms: int) -> Iterator[dict[str, Any]]:
-        """Yield what is to be told at a moment: all candles that have ended since, then the forming one."""
-        chart = self.series.charts["trade"]
-        candles = chart.candles(self.interval)
+    def settles_ms(self, faults: Faults) -> float:
+        """Return when the candle in turn will have to be confirmed."""
+        if self.row == len(self.candles):
+            return math.inf
+        return faults.settled_ms(self.market, int(self.candles.closes_ms[self.row]))
+
+    def due(self, exchange: Exchange, faults: Faults, now_ms: int) -> Iterator[dict[str, Any]]:
+        """Yield what is to be told at a moment: all candles that have settled since, then the one in turn."""
+        candles, interval = self.candles, self.market[-1]
         while self.row < len(candles) and candles.opens_ms[self.row] <= now_ms:
-            ended = bool(candles.closes_ms[self.row] <= now_ms)
-            row, self.row = self.row, self.row + ended
+            row, settled = self.row, self.settles_ms(faults) <= now_ms
+            self.row += settled
             if not exchange.in_hole(int(candles.opens_ms[row])):
-                values = candles.values[row] if ended else chart.forming(self.interval, row, now_ms)
-                yield self._message(row, values, ended, now_ms)
-            if not ended:
+                as_of_ms = min(now_ms, int(candles.closes_ms[row]) - 1)
+                values = candles.values[row] if settled else self.chart.forming(interval, row, as_of_ms)
+                yield self._message(row, values, settled, now_ms + faults.jitter_ms())
+            if not settled:
                 return
 
-    def _message(self, row: int, values: np.ndarray, ended: bool, now_ms: int) -> dict[str, Any]:
-        candles = self.series.charts["trade"].candles(self.interval)
+    def _message(self, row: int, values: np.ndarray, settled: bool, now_ms: int) -> dict[str, Any]:
         first, high, low, close, volume, turnover = map(number_text, values.tolist())
         candle = {
-            "start": int(candles.opens_ms[row]),
-            "end": int(candles.closes_ms[row]) - 1,
-            "interval": self.interval,
+            "start": int(self.candles.opens_ms[row]),
+            "end": int(self.candles.closes_ms[row]) - 1,
+            "interval": self.market[-1],
             "open": first,
             "close": close,
             "high": high,
             "low": low,
             "volume": volume,
             "turnover": turnover,
-            "confirm": ended,
+            "confirm": settled,
             "timestamp": now_ms,
         }
         return {"topic": self.topic, "data": [candle], "ts": now_ms, "type": "snapshot"}
@@ -73,9 +78,10 @@ class Subscription:
 class Socket:
     """One websocket connection to a category of markets."""
 
-    def __init__(self, category: str, exchange: Exchange, clock: Clock):
+    def __init__(self, category: str, exchange: Exchange, clock: Clock, faults: Faults, number: int):
         self._silent = False  # half-open: nothing is sent or answered any more
         self._category, self._exchange, self._clock = category, exchange, clock
+        self._faults, self._number = faults, number
         self._socket = web.WebSocketResponse(autoping=False)
         self._request: web.Request | None = None
         self._subscriptions: dict[str, Subscription] = {}
@@ -105,6 +111,7 @@ class Socket:
 
     def drop(self) -> None:
         """Break the connection without a word."""
+        self._silent = True
         if self._request is not None and self._request.transport is not None:
             self._request.transport.abort()
 
@@ -151,24 +158,40 @@ class Socket:
         if not chart.serves(interval):
             return None
         row = int(chart.candles(interval).closes_ms.searchsorted(self._clock.now_ms(), side="right"))
-        return Subscription(topic, series, interval, row)
+        return Subscription(topic, ("trade", self._category, symbol, interval), chart, row)
 
     async def _push(self) -> None:
         """Tell of every subscription what is due, whenever something is."""
         while True:
             self._changed.clear()
             for subscription in list(self._subscriptions.values()):
-                for message in subscription.due(self._exchange, self._clock.now_ms()):
-                    await self._tell(message)
+                for message in subscription.due(self._exchange, self._faults, self._clock.now_ms()):
+                    await self._tell_candle(message)
             try:
                 await asyncio.wait_for(self._changed.wait(), self._wait_s())
             except TimeoutError:
                 continue
 
+    async def _tell_candle(self, message: dict[str, Any]) -> None:
+        """Tell of a candle; before one is confirmed, something may go wrong."""
+        candle = message["data"][0]
+        fault = ""
+        if candle["confirm"] and not self._silent:
+            fault = self._faults.choose_socket(message["topic"], candle["start"], self._number)
+        if fault:
+            self._faults.counts[fault] += 1
+        if fault == "socket_dropped":
+            self.drop()
+        elif fault == "socket_silent":
+            self.silence()
+        else:
+            for _ in range(2 if fault == "socket_duplicate" else 1):
+                await self._tell(message)
+
     def _wait_s(self) -> float:
         if not self._subscriptions:
             return _LONGEST_WAIT_S
-        ends_ms = min(subscription.wakes_ms() for subscription in self._subscriptions.values())
+        ends_ms = min(subscription.settles_ms(self._faults) for subscription in self._subscriptions.values())
         push_s = max(_LEAST_PUSH_S, _PUSH_MS / 1000 / self._clock.speed) if self._clock.speed else math.inf
         return min(push_s, self._clock.wait_s(ends_ms), _LONGEST_WAIT_S)
 

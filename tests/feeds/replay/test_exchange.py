@@ -65,7 +65,7 @@ def test_a_daily_page_is_what_bybit_answered(market_data):
     rows = recorded["result"]["list"]
     query = {"symbol": "BTCUSDT", "interval": "D", "start": rows[-1][0], "end": rows[0][0]}
     page = Exchange([Series("linear", "BTCUSDT", bars)]).candles("trade", query, recorded["time"])
-    answer = envelope(kline_result(page, "kline", query), recorded["time"])
+    answer = envelope(kline_result(page), recorded["time"])
     assert [row[:6] for row in answer["result"]["list"]] == [row[:6] for row in rows]
     assert all(isinstance(row[6], str) and len(row) == 7 for row in answer["result"]["list"])
     assert answer | {"result": None} == recorded | {"result": None}
