@@ -253,9 +253,12 @@ async def server_time_ms(client: Exchange, **patience: Any) -> int:
 
     An exchange that does not tell its time has this machine's.
     """
-    if not client.has["fetchTime"]:
-        return client.milliseconds()
-    return await ask(client.fetch_time, **patience)
+    return await ask(told_time_ms, client, **patience)
+
+
+async def told_time_ms(client: Exchange) -> int:
+    """Ask for the exchange's clock once; see server_time_ms."""
+    return await client.fetch_time() if client.has["fetchTime"] else client.milliseconds()
 
 
 def _retry_after_s(headers: dict[str, str] | None) -> float:

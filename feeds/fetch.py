@@ -18,11 +18,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from hissbt.bars import Time, parse_time
+from hissbt.bars import Time
 from hissbt.errors import ConfigError, FetchError
 from hissbt.feeds.exchange import ask, load_markets, market_rules, network_of, open_client, server_time_ms
 from hissbt.feeds.pages import ask_page, bar_length_ms, check_ability, rows_a_page
-from hissbt.feeds.slots import HOUR_MS, BarGrid, FundingGrid, Span, joined, slot_at_or_before, windows, without
+from hissbt.feeds.slots import (
+    HOUR_MS,
+    BarGrid,
+    FundingGrid,
+    Span,
+    joined,
+    slot_at_or_before,
+    to_ms,
+    to_utc,
+    windows,
+    without,
+)
 from hissbt.feeds.store import EVENT, BarStore, Dataset
 from hissbt.feeds.venues import KINDS, category
 from hissbt.timeframe import format_timeframe, parse_timeframe
@@ -118,8 +129,8 @@ def fetch(
         for kind in kinds
     ]
     patience = {"patience_s": patience_s, "pause_s": pause_s, "jitter": random.Random(exchange)}
-    session = _Session(client, store or BarStore(), patience)
-    return _run(_download(session, datasets, span, allow_gaps, progress))
+    session = Session(client, store or BarStore(), patience)
+    return _run(download(session, datasets, span, allow_gaps, progress))
 
 
 def _run(work: Coroutine[Any, Any, list[Fetched]]) -> list[Fetched]:
@@ -144,7 +155,7 @@ def _length_ms(timeframe: str) -> int:
 
 
 def _span(since: Time | None, until: Time | None, length_ms: int) -> tuple[int, int | None]:
-    first = slot_at_or_before(_ms(_EARLIEST), length_ms) if since is None else _open("since", since, length_ms)
+    first = slot_at_or_before(to_ms(_EARLIEST), length_ms) if since is None else _open("since", since, length_ms)
     end = None if until is None else _open("until", until, length_ms)
     if end is not None and end <= first:
         raise ConfigError(f"there is nothing between since {since} and until {until}: choose a later until")
@@ -152,7 +163,7 @@ def _span(since: Time | None, until: Time | None, length_ms: int) -> tuple[int, 
 
 
 def _open(name: str, moment: Time, length_ms: int) -> int:
-    time_ms = _ms(moment)
+    time_ms = to_ms(moment)
     slot = slot_at_or_before(time_ms, length_ms)
     if slot != time_ms:
         raise ConfigError(f"{name} {moment} is no bar's open: write {_iso(slot)} or {_iso(slot + length_ms)}")
@@ -176,8 +187,8 @@ def _check_kinds(symbols: list[str], kinds: tuple[str, ...]) -> None:
 
 
 @dataclass
-class _Session:
-    """What the downloads of one call share: the client with its rate limit, the store, the seats for requests."""
+class Session:
+    """What downloads share: the client with its rate limit, the store, ask()'s patience, the seats for requests."""
 
     client: Exchange
     store: BarStore
@@ -185,13 +196,14 @@ class _Session:
     seats: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_IN_FLIGHT))
 
 
-async def _download(
-    session: _Session,
+async def download(
+    session: Session,
     datasets: list[Dataset],
     span: tuple[int, int | None],
     allow_gaps: bool,
-    progress: Progress | None,
+    progress: Progress | None = None,
 ) -> list[Fetched]:
+    """Do what fetch() does, in a running loop; the session's client is closed after it."""
     async with session.client as client:
         await load_markets(client, [dataset.symbol for dataset in datasets], **session.patience)
         now = await server_time_ms(client, **session.patience)
@@ -270,7 +282,7 @@ def _sentence(history: _History, missing: tuple[Missing, ...]) -> str:
 class _History:
     """One dataset's rows in [first, end): what the store lacks of them, asked for and written."""
 
-    def __init__(self, session: _Session, dataset: Dataset, first: int, end: int):
+    def __init__(self, session: Session, dataset: Dataset, first: int, end: int):
         self.dataset, self.first, self.end = dataset, first, end
         self.holes: list[Span] = []
         self.advance: Callable[[int], None] = lambda slots: None
@@ -311,7 +323,7 @@ class _History:
 
     def missing(self, spans: list[Span]) -> tuple[Missing, ...]:
         """Return spans with their counts, as people read them."""
-        return tuple(Missing(_utc(first), _utc(end), self._count(first, end)) for first, end in spans)
+        return tuple(Missing(to_utc(first), to_utc(end), self._count(first, end)) for first, end in spans)
 
     def accept_holes(self) -> None:
         """Store the holes as gaps that nobody asks for again."""
@@ -329,13 +341,13 @@ class _History:
             self._new,
             requests,
             dict(retries),
-            None if begins is None else _utc(begins),
+            None if begins is None else to_utc(begins),
             self.missing(gaps),
             self._ended_s - self._began_s,
         )
 
     def _count(self, first: int, end: int) -> int:
-        before = self._store.opens(self.dataset, _utc(first - 2 * _DAY_MS), _utc(first))
+        before = self._store.opens(self.dataset, to_utc(first - 2 * _DAY_MS), to_utc(first))
         return self._grid.count(before, first, end)
 
     def _chunks(self, start: int) -> Iterator[Span]:
@@ -345,7 +357,7 @@ class _History:
             yield first, min(first + step, self.end)
 
     def _present(self, first: int, end: int) -> np.ndarray:
-        return self._store.opens(self.dataset, _utc(first), _utc(end))
+        return self._store.opens(self.dataset, to_utc(first), to_utc(end))
 
     def _lacking(self, present: np.ndarray, first: int, end: int) -> list[Span]:
         return without(self._grid.missing(present, first, end), self._gaps)
@@ -421,17 +433,9 @@ class _History:
         """Take a hole from the very first slot on for the time before history, if bars follow and none precede."""
         if not self.holes or self.holes[0][0] != self.first or self.holes[0][1] >= self.end:
             return
-        if len(self._store.opens(self.dataset, None, _utc(self.first))) == 0:
+        if len(self._store.opens(self.dataset, None, to_utc(self.first))) == 0:
             self._store.set_begins(self.dataset, self.holes.pop(0)[1])
 
 
-def _utc(time_ms: int) -> pd.Timestamp:
-    return pd.Timestamp(time_ms, unit="ms", tz="UTC")
-
-
-def _ms(moment: Time) -> int:
-    return parse_time(moment).value // 1_000_000
-
-
 def _iso(time_ms: int) -> str:
-    return f"{_utc(time_ms):%Y-%m-%dT%H:%M}"
+    return f"{to_utc(time_ms):%Y-%m-%dT%H:%M}"

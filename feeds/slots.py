@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
+from hissbt.bars import Time, parse_time
 from hissbt.feeds.intervals import USUAL_MS, missing_events
 
 HOUR_MS = 3_600_000
@@ -19,6 +21,16 @@ _MONDAY_MS = 4 * 24 * HOUR_MS  # 1970-01-05: the weeks of exchanges open on Mond
 _EVEN_STEPS = 6
 
 Span = tuple[int, int]
+
+
+def to_ms(moment: Time) -> int:
+    """Return a moment, UTC without a zone, in ms since 1970. Raises BarsError for what is no time."""
+    return parse_time(moment).value // 1_000_000  # a Timestamp's value is in ns, whatever its unit
+
+
+def to_utc(time_ms: int) -> pd.Timestamp:
+    """Return the moment of ms since 1970."""
+    return pd.Timestamp(time_ms, unit="ms", tz="UTC")
 
 
 def slot_at_or_before(time_ms: int, step_ms: int) -> int:
