@@ -2,9 +2,13 @@
 
 from importlib import import_module
 
-_HOMES = {"load_bars": "hissbt.feeds.load", "BarsFeed": "hissbt.feeds.bulk"}
+_HOMES = {
+    "load_bars": "hissbt.feeds.load",
+    "load_funding": "hissbt.feeds.funding",
+    "BarsFeed": "hissbt.feeds.bulk",
+}
 
-__all__ = ["BarsFeed", "load_bars"]
+__all__ = ["BarsFeed", "load_bars", "load_funding"]
 
 
 def __getattr__(name: str) -> object:

@@ -7,11 +7,10 @@ import pandas as pd
 from hissbt.bars import Bars, Time
 from hissbt.errors import BarsError
 from hissbt.feeds.files import load_file
+from hissbt.feeds.named import is_name, named_bars
 from hissbt.feeds.samples import sp500
 from hissbt.market import Market
 from hissbt.timeframe import format_timeframe, parse_timeframe
-
-_EXCHANGES = ("bybit:", "yahoo:")
 
 
 def load_bars(
@@ -25,11 +24,20 @@ def load_bars(
 ) -> Bars:
     """Return bars: the sample ``"sp500"``, a CSV (also .gz) or Parquet file, a DataFrame, or Bars as they are.
 
+    ``"bybit:BTC/USDT:USDT:1h"`` and other names of ccxt's exchanges are read from the store (see
+    ``hissbt.feeds.store``). With ``since``, what the store lacks of the span is downloaded first; without it,
+    the whole history is downloaded if the store has nothing. No network is used when nothing is missing.
+    ``"yahoo:SPY:1d"`` is always downloaded, see ``hissbt.feeds.yahoo``.
+
     ``timeframe`` states how long a bar is, where the rows should not be asked; ``stamp`` whether their times are
     those of the bar's open or close. ``since`` (inclusive) and ``until`` (exclusive) select by the bar's open.
-    ``market`` replaces the market that is known or assumed. Raises BarsError.
+    ``market`` replaces the market that is known or assumed. Raises BarsError; StoreError and FetchError for a
+    store or a download that fails.
     """
-    bars = _load(spec, timeframe, stamp, market)
+    if is_name(spec):
+        bars = _agreeing(_of_market(named_bars(str(spec), since, until), market), timeframe)
+    else:
+        bars = _load(spec, timeframe, stamp, market)
     return bars if since is None and until is None else bars.between(since, until)
 
 
@@ -42,14 +50,16 @@ def _load(
     if isinstance(spec, pd.DataFrame):
         return Bars.from_frame(spec, market=market, timeframe=timeframe, stamp=stamp)
     if isinstance(spec, Bars):
-        return _agreeing(spec if market is None else Bars(spec.frame, market, spec.timeframe), timeframe)
+        return _agreeing(_of_market(spec, market), timeframe)
     if not isinstance(spec, str | Path):
         raise BarsError(f"bars cannot be loaded from {type(spec).__name__}: pass a name, a path or a DataFrame")
     if spec == "sp500":
         return _agreeing(sp500(market), timeframe)
-    if str(spec).startswith(_EXCHANGES):
-        raise BarsError(f"{spec} cannot be loaded, for exchanges are not available yet: pass a file of bars")
     return load_file(spec, market=market, timeframe=timeframe, stamp=stamp)
+
+
+def _of_market(bars: Bars, market: Market | None) -> Bars:
+    return bars if market is None else Bars(bars.frame, market, bars.timeframe)
 
 
 def _agreeing(bars: Bars, timeframe: str | pd.Timedelta | None) -> Bars:

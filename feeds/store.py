@@ -33,18 +33,15 @@ from hissbt.feeds.months import (
     unusable,
     write_month,
 )
+from hissbt.feeds.slots import Span, slot_at_or_before
 from hissbt.market import Market
 from hissbt.timeframe import format_timeframe, parse_timeframe
 
 _PRICES = COLUMNS[:4]
 COLUMNS_OF = {"trade": COLUMNS, "mark": _PRICES, "index": _PRICES, "premium": _PRICES, "funding": ("rate",)}
 EVENT = "event"
-_MONDAY_MS = 4 * 86_400_000  # 1970-01-05: weeks open on Mondays
 _DESCRIPTION = "dataset.json"
 _LOCK = ".lock"
-
-Span = tuple[int, int]
-"""A stretch of time in ms since 1970 UTC: its first bar's open, and the exclusive end."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +184,7 @@ class BarStore:
         self._change(dataset, market=market)
 
     def gaps(self, dataset: Dataset) -> list[Span]:
-        """Return the accepted gaps: stretches that the exchange was asked for in vain."""
+        """Return the accepted gaps, for which the exchange was asked in vain: (first open, exclusive end), ms."""
         return list(self._description(dataset).gaps)
 
     def set_gaps(self, dataset: Dataset, spans: Sequence[Span]) -> None:
@@ -261,7 +258,7 @@ def _user_folder() -> Path:
 
 
 def _ms(time: Time | None, otherwise: float) -> float:
-    return otherwise if time is None else parse_time(time).as_unit("ns").value / 1e6
+    return otherwise if time is None else parse_time(time).value / 1e6
 
 
 def _month_ms(month: np.datetime64) -> int:
@@ -297,7 +294,7 @@ def _checked(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
 
 def _off_grid(dataset: Dataset, times: np.ndarray) -> np.ndarray:
     length_ms = parse_timeframe(dataset.timeframe) // pd.Timedelta(milliseconds=1)
-    return (times - _MONDAY_MS) % length_ms != 0
+    return slot_at_or_before(times, length_ms) != times
 
 
 def _as_bars(dataset: Dataset, rows: np.ndarray, market: Market) -> Bars:

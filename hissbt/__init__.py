@@ -20,6 +20,7 @@ _HOMES = {
     "Stream": "hissbt.stream",
     "accelerate": "hissbt.loop",
     "load_bars": "hissbt.feeds",
+    "load_funding": "hissbt.feeds",
     "run_backtest": "hissbt.backtest",
     "tearsheet": "hissbt.reports",
 }

@@ -23,6 +23,7 @@ ROOMS_OF = {
     "torch": "models training bench",  # bench measures it
     "lightning": "training",
     "ccxt": "feeds",
+    "yfinance": "feeds",
     # plugins must tell a strategy from any other class
     "backtrader": "feeds indicators trading strategies reports loop backtest live bench plugins",
 }

@@ -54,12 +54,6 @@ def test_a_timeframe_that_is_stated_must_be_right(sp500):
             load_bars(spec, timeframe="1h")
 
 
-@pytest.mark.parametrize("spec", ["bybit:BTC/USDT:USDT:1h", "yahoo:SPY:1d"])
-def test_exchanges_are_not_available_yet(spec):
-    with pytest.raises(BarsError, match="exchanges are not available yet"):
-        load_bars(spec)
-
-
 @pytest.mark.parametrize(
     ("spec", "message"),
     [("sp501", "must end in .csv"), ("absent.csv", "there is no file"), (5, "from int"), (None, "from NoneType")],
