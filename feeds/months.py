@@ -73,9 +73,9 @@ def synced_file(path: Path) -> Iterator[Path]:
     """
     with atomic_file(path) as temporary:
         yield temporary
-        _sync(temporary)
+        _sync(temporary, os.O_RDWR)
     if os.name != "nt":  # Windows opens no folders
-        _sync(path.parent)
+        _sync(path.parent, os.O_RDONLY)
 
 
 def unusable(path: Path, fault: str) -> StoreError:
@@ -106,8 +106,8 @@ def _check(path: Path, rows: np.ndarray) -> None:
         raise unusable(path, "has rows of another month")
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _sync(path: Path, mode: int) -> None:
+    handle = os.open(path, mode)
     try:
         os.fsync(handle)
     finally:

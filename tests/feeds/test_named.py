@@ -1,6 +1,6 @@
 import subprocess
 import sys
-from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,9 +8,11 @@ import pytest
 from bundles import random_bundle
 
 from hissbt.backtest import run_backtest
-from hissbt.errors import BarsError, StoreError
+from hissbt.errors import BarsError
 from hissbt.feeds import load_bars, load_funding
+from hissbt.feeds.exchange import network_of
 from hissbt.feeds.named import is_name
+from hissbt.feeds.replay import Series
 from hissbt.feeds.store import BarStore, Dataset
 from hissbt.market import Market
 from hissbt.strategies.hiss import HiSSStrategy
@@ -35,13 +37,20 @@ def store(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """Note what would be downloaded, in the place of a download."""
-    from hissbt.feeds import fetch
+def exchange(replay, tmp_path, monkeypatch):
+    """Point the default store and the names of bybit at a server that has the given bars."""
 
-    calls = []
-    monkeypatch.setattr(fetch, "fetch", lambda *names, **how: calls.append((*names, how)))
-    return calls
+    def serve(*series):
+        server = replay(*series)
+        monkeypatch.setenv("HISSBT_STORE", str(tmp_path / "store"))
+        monkeypatch.setenv("HISSBT_BYBIT_ENDPOINT", server.url)
+        return server
+
+    return serve
+
+
+def on_network_here(dataset):
+    return replace(dataset, network=network_of("bybit"))
 
 
 # --- what a complete store answers without any network
@@ -107,43 +116,57 @@ def test_the_endpoint_chooses_the_network(store, hourly_bars, monkeypatch):
     assert len(load_bars(NAME)) == 200
 
 
-# --- what is asked for
+# --- what is missing is downloaded
 
 
 @pytest.mark.parametrize(
-    ("kept", "since", "until", "first", "end"),
+    ("kept", "since", "until"),
     [
-        (NOTHING, None, None, None, None),
-        (NOTHING, None, "2024-01-10", None, None),
-        (NOTHING, "2024-01-02", "2024-01-10", "2024-01-02", "2024-01-10"),
-        (slice(0, 100), "2024-01-02", "2024-01-10", "2024-01-02", "2024-01-10"),
-        (slice(0, 100), "2024-01-02 00:30", "2024-01-10 00:30", "2024-01-02 00:00", "2024-01-10 01:00"),
-        (slice(50, 1200), "2024-01-02", "2024-01-10", "2024-01-02", "2024-01-10"),
-        (slice(0, 1200), "2024-01-02", None, "2024-01-02", None),
+        (NOTHING, None, None),
+        (NOTHING, "2024-01-02", "2024-01-10"),
+        (slice(0, 100), "2024-01-02", "2024-01-10"),
+        (slice(0, 100), "2024-01-02 00:30", "2024-01-10 00:30"),
+        (slice(50, 1200), "2024-01-02", "2024-01-10"),
     ],
 )
-def test_what_is_missing_is_downloaded(store, asked, hourly_bars, kept, since, until, first, end):
-    store.write(HERE, rows_of(hourly_bars)[kept])
-    with pytest.raises(StoreError, match="there are no bars of") if kept == NOTHING else nullcontext():
-        load_bars(NAME, since=since, until=until)
-    ((exchange, symbols, timeframe, how),) = asked
-    assert (exchange, symbols, timeframe, how["kinds"]) == ("bybit", ["BTC/USDT:USDT"], "1h", ("trade",))
-    assert how["since"] == (first and pd.Timestamp(first, tz="UTC"))
-    assert how["until"] == (end and pd.Timestamp(end, tz="UTC"))
+def test_what_the_store_lacks_is_downloaded_once(exchange, hourly_bars, kept, since, until):
+    server = exchange(hourly_bars)
+    BarStore().write(on_network_here(HERE), rows_of(hourly_bars)[kept])
+    wanted = hourly_bars.between(since, until)
+    for _ in range(2):
+        bars = load_bars(NAME, since=since, until=until)
+        assert (rows_of(bars) == rows_of(wanted)).all()
+        assert bars.market.tick > 0
+    assert server.counts.requests["kline"] > 0
+    asked = server.counts.requests["kline"]
+    load_bars(NAME, since=since or "2024-01-01", until=until or "2024-02-19")
+    assert server.counts.requests["kline"] == asked
 
 
-def test_missing_funding_is_downloaded(store, asked):
-    events = np.column_stack([1_704_067_200_000 + 28_800_000 * np.arange(30.0), np.zeros(30)])
-    store.write(FUNDING, np.delete(events, [7, 8], axis=0))
-    load_funding("bybit:BTC/USDT:USDT", since="2024-01-02", until="2024-01-03")
-    load_funding("bybit:BTC/USDT:USDT")
-    assert asked == []
-    load_funding("bybit:BTC/USDT:USDT", since="2024-01-02", until="2024-01-05")
-    load_funding("bybit:BTC/USDT:USDT", since="2024-01-06")
-    assert [(how["since"], how["until"], how["kinds"]) for *_, how in asked] == [
-        (pd.Timestamp("2024-01-02", tz="UTC"), pd.Timestamp("2024-01-05", tz="UTC"), ("funding",)),
-        (pd.Timestamp("2024-01-06", tz="UTC"), None, ("funding",)),
-    ]
+def test_without_since_what_is_there_is_enough(exchange, hourly_bars):
+    server = exchange(hourly_bars)
+    BarStore().write(on_network_here(HERE), rows_of(hourly_bars)[200:300])
+    assert len(load_bars(NAME)) == 100
+    assert not server.counts.requests
+
+
+def test_missing_funding_is_downloaded_once(exchange, hourly_bars):
+    events = pd.date_range("2024-01-01", periods=150, freq="8h", tz="UTC")
+    rates = pd.Series(np.linspace(-1e-4, 1e-4, 150), index=events)
+    server = exchange(Series("linear", "BTCUSDT", hourly_bars, funding=rates))
+    rows = np.column_stack([events.as_unit("ms").asi8, rates])
+    BarStore().write(on_network_here(FUNDING), np.delete(rows, [7, 8], axis=0)[:40])
+    name = "bybit:BTC/USDT:USDT"
+    assert len(load_funding(name)) == 40
+    assert load_funding(name, since="2024-01-02", until="2024-01-03").rates.tolist() == rates[3:6].tolist()
+    assert not server.counts.requests
+    for _ in range(2):
+        funding = load_funding(name, since="2024-01-02", until="2024-02-01")
+        assert funding.rates.tolist() == rates["2024-01-02":"2024-01-31"].tolist()
+        assert funding.coverage("2024-01-02", "2024-02-01").share == 1
+    asked = server.counts.requests["funding/history"]
+    load_funding(name, since="2024-01-02", until="2024-02-01")
+    assert server.counts.requests["funding/history"] == asked > 0
 
 
 # --- names
