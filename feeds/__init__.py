@@ -6,9 +6,11 @@ _HOMES = {
     "load_bars": "hissbt.feeds.load",
     "load_funding": "hissbt.feeds.funding",
     "BarsFeed": "hissbt.feeds.bulk",
+    "BybitFeed": "hissbt.feeds.bybit",
+    "ExchangeFeed": "hissbt.feeds.live",
 }
 
-__all__ = ["BarsFeed", "load_bars", "load_funding"]
+__all__ = ["BarsFeed", "BybitFeed", "ExchangeFeed", "load_bars", "load_funding"]
 
 
 def __getattr__(name: str) -> object:

@@ -63,7 +63,7 @@ class _MetaBarsFeed(type(bt.feed.DataBase)):
             raise BarsError(
                 f"BarsFeed cannot read {type(dataname).__name__}: pass it the Bars that load_bars returns"
             )
-        unit, compression = _backtrader_timeframe(dataname.timeframe)
+        unit, compression = backtrader_timeframe(dataname.timeframe)
         known = {"name": dataname.market.symbol, "timeframe": unit, "compression": compression}
         return _with_lines(cls, dataname.extra_columns), (), known | kwargs | {"dataname": dataname}
 
@@ -196,7 +196,7 @@ def date_numbers(closes: pd.DatetimeIndex) -> np.ndarray:
     return days + _UNIX_EPOCH + since_midnight_ns / _DAY_NS
 
 
-def _backtrader_timeframe(length: pd.Timedelta) -> tuple[int, int]:
+def backtrader_timeframe(length: pd.Timedelta) -> tuple[int, int]:
     """Return Backtrader's unit and compression for the length of a bar."""
     for unit, name in _UNITS:
         if length % unit == pd.Timedelta(0):

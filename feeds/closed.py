@@ -43,6 +43,11 @@ class ClosedBars:
         self._absences: Counter[int] = Counter()  # by open: answers that lacked it
 
     @property
+    def due_ms(self) -> int:
+        """When the next bar is due, by the exchange's clock."""
+        return self._due_ms(self.next_ms)
+
+    @property
     def is_over(self) -> bool:
         """Whether the last bar has come out."""
         return self._end_ms is not None and self.next_ms + self._step_ms > self._end_ms
@@ -73,7 +78,7 @@ class ClosedBars:
         """Return what has come out since the last call, in order."""
         taken: list[Row | Hole] = []
         last_settled_ms = max((opened for opened, (settled, _) in self._candles.items() if settled), default=0)
-        while not self.is_over and self._due_ms(self.next_ms) <= self.now_ms:
+        while not self.is_over and self.due_ms <= self.now_ms:
             if self._is_settled(self.next_ms):
                 taken.append(self._candles[self.next_ms][1])
             elif self._absences[self.next_ms] >= self._answers and self.next_ms < last_settled_ms:
@@ -91,11 +96,16 @@ class ClosedBars:
 
         Right after ``take``, that is: it begins with the bar that keeps the others waiting.
         """
-        if self.is_over or self._due_ms(self.next_ms) > self.now_ms:
+        if self.is_over or self.due_ms > self.now_ms:
             return None
         due = (self.now_ms - self._grace_ms - self.next_ms) // self._step_ms
         end_ms = self.next_ms + min(due, most) * self._step_ms
         return self.next_ms, end_ms if self._end_ms is None else min(end_ms, self._end_ms)
+
+    def newest(self, most: int) -> tuple[int, int]:
+        """Return the stretch [first, end) of the last ``most`` opens that are due, from the next bar on."""
+        due = (self.now_ms - self._grace_ms - self.next_ms) // self._step_ms
+        return self.next_ms + max(0, due - most) * self._step_ms, self.next_ms + due * self._step_ms
 
     def _due_ms(self, opened_ms: int) -> int:
         return opened_ms + self._step_ms + self._grace_ms

@@ -113,7 +113,7 @@ def fetch(
     naming them, if bars are missing, unless ``allow_gaps`` accepts them in the store; ConfigError for a market,
     timeframe, kind or time that is not possible; StoreError if the store cannot be used.
     """
-    length_ms = _length_ms(timeframe)
+    length_ms = timeframe_ms(timeframe)
     timeframe = format_timeframe(pd.Timedelta(milliseconds=length_ms))
     symbols, kinds = list(dict.fromkeys(symbols)), tuple(dict.fromkeys(kinds))
     _check_kinds(symbols, kinds)
@@ -121,7 +121,7 @@ def fetch(
     client = open_client(exchange, endpoint=endpoint, testnet=testnet, timeout_s=timeout_s, types=categories)
     for kind in kinds:
         check_ability(client, kind, timeframe)
-    span = _span(since, until, length_ms)
+    span = asked_span(since, until, length_ms)
     network = network_of(exchange, endpoint, testnet)
     datasets = [
         Dataset(exchange, network, symbol, kind, EVENT if kind == "funding" else timeframe)
@@ -148,13 +148,15 @@ def _run(work: Coroutine[Any, Any, list[Fetched]]) -> list[Fetched]:
 # --- what was asked for
 
 
-def _length_ms(timeframe: str) -> int:
+def timeframe_ms(timeframe: str) -> int:
+    """Return the length of bars that can be fetched. Raises BarsError and ConfigError for others."""
     if timeframe.strip().endswith("M"):
         raise ConfigError(f"bars of {timeframe} are of months, which differ in length: choose 1w or shorter")
     return parse_timeframe(timeframe) // pd.Timedelta(milliseconds=1)
 
 
-def _span(since: Time | None, until: Time | None, length_ms: int) -> tuple[int, int | None]:
+def asked_span(since: Time | None, until: Time | None, length_ms: int) -> tuple[int, int | None]:
+    """Return the first open and the exclusive end of what was asked for. Raises ConfigError for other times."""
     first = slot_at_or_before(to_ms(_EARLIEST), length_ms) if since is None else _open("since", since, length_ms)
     end = None if until is None else _open("until", until, length_ms)
     if end is not None and end <= first:
@@ -188,7 +190,7 @@ def _check_kinds(symbols: list[str], kinds: tuple[str, ...]) -> None:
 
 @dataclass
 class Session:
-    """What downloads share: the client with its rate limit, the store, ask()'s patience, the seats for requests."""
+    """What downloads share: client and rate limit, store, the patience of ask(), seats for requests."""
 
     client: Exchange
     store: BarStore
@@ -307,11 +309,11 @@ class _History:
         if first >= self.end:
             raise ConfigError(f"{self.dataset} begins at {_iso(first)}: choose a later until")
         self.advance(self.slots(first - self.first))
-        start = first if begins is not None else await self._skip_before_history()
-        for chunk in self._chunks(start):
+        history, rest = (first, first) if begins is not None else await self._find_history()
+        for chunk in self._chunks(rest):
             await self._fill_chunk(*chunk)
-        self.holes = [] if start == first else [(first, start)]
-        for chunk in self._chunks(start):
+        self.holes = [] if history == first else [(first, history)]
+        for chunk in self._chunks(history):
             self.holes += self._lacking(self._present(*chunk), *chunk)
         self.holes = joined(self.holes)
         self._note_beginning()
@@ -410,24 +412,31 @@ class _History:
 
     # --- where history begins
 
-    async def _skip_before_history(self) -> int:
-        """Return a time before which the exchange has nothing of [first, end), to spare most requests for it.
+    async def _find_history(self) -> Span:
+        """Return a time before which the exchange has nothing, and one up to which nothing is left to be asked.
 
-        If the first window is all empty, bars of days tell on which day trading began: a page of them holds years.
+        Where the first window turns out to be empty, bars of days tell on which day trading began: a page of them
+        holds years.
         """
         first, end = self.first, min(self.first + self._grid.window_ms, self.end)
         present = self._present(first, end)
         too_coarse = self._grid.step_ms >= _DAY_MS or "1d" not in self._client.timeframes
-        if len(present) or too_coarse or self._gaps or await self._fill(present, first, end):
-            return first
+        if len(present) or too_coarse or self._gaps:
+            return first, first
+        found = await self._fill(present, first, end)
+        self.advance(self.slots(end - first))
+        if found:
+            return first, end
         days = replace(self.dataset, kind="trade", timeframe="1d")
         page_ms = rows_a_page(self._client, days) * _DAY_MS
         for start in range(slot_at_or_before(first, _DAY_MS), self.end, page_ms):
             answers = [await self._ask(days, start, min(start + page_ms, self.end)) for _ in range(ANSWERS)]
             seen = [rows[0, 0] for rows in answers if len(rows)]
             if seen:
-                return max(first, int(min(seen)))
-        return end
+                day = max(end, int(min(seen)))
+                self.advance(self.slots(day - end))
+                return day, day
+        return end, end
 
     def _note_beginning(self) -> None:
         """Take a hole from the very first slot on for the time before history, if bars follow and none precede."""

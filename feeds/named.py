@@ -54,7 +54,7 @@ def named_bars(name: str, since: Time | None = None, until: Time | None = None) 
     _check_exchange(exchange, name, _EXAMPLE)
     dataset = Dataset(exchange, network_of(exchange), symbol, "trade", format_timeframe(length))
     store = BarStore()
-    if _lacks_bars(store, dataset, since, until):
+    if lacks_bars(store, dataset, since, until):
         _download(store, dataset, dataset.timeframe, since, until)
     return store.bars(dataset, since, until)
 
@@ -87,7 +87,8 @@ def _check_exchange(exchange: str, name: str, example: str) -> None:
 # --- what the store lacks
 
 
-def _lacks_bars(store: BarStore, dataset: Dataset, since: Time | None, until: Time | None) -> bool:
+def lacks_bars(store: BarStore, dataset: Dataset, since: Time | None, until: Time | None) -> bool:
+    """Tell whether the store lacks bars that have closed by this machine's clock; without ``since``, if all."""
     if since is None:
         return store.opens(dataset).size == 0
     step_ms = _ms(parse_timeframe(dataset.timeframe))

@@ -10,7 +10,9 @@ from hissbt.version import __version__
 _HOMES = {
     "Bars": "hissbt.bars",
     "BarsFeed": "hissbt.feeds",
+    "BybitFeed": "hissbt.feeds",
     "DrawdownGuard": "hissbt.trading",
+    "ExchangeFeed": "hissbt.feeds",
     "Forecast": "hissbt.indicators",
     "HiSS": "hissbt.indicators",
     "KellySizer": "hissbt.trading",
