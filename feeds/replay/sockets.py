@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import uuid
@@ -22,6 +23,7 @@ from hissbt.feeds.replay.numbers import number_text
 _PUSH_MS = 1000  # simulated time between two pushes of a forming candle
 _LEAST_PUSH_S = 0.005  # real time that a fast clock leaves between them
 _LONGEST_WAIT_S = 3600.0
+_GOODBYE_S = 1.0  # how long a client may take to answer that a connection closes
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Socket:
         self._silent = False  # half-open: nothing is sent or answered any more
         self._category, self._exchange, self._clock = category, exchange, clock
         self._faults, self._number = faults, number
-        self._socket = web.WebSocketResponse(autoping=False)
+        self._socket = web.WebSocketResponse(autoping=False, timeout=_GOODBYE_S)
         self._request: web.Request | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._changed = asyncio.Event()
@@ -116,8 +118,11 @@ class Socket:
             self._request.transport.abort()
 
     async def close(self) -> None:
-        """Close the connection as a server does that goes away."""
-        await self._socket.close(code=1001)
+        """Close the connection as a server does that goes away; a half-open one just ends."""
+        if self._silent:
+            self.drop()
+        else:
+            await self._socket.close(code=1001)
 
     async def _hear(self, message: Any) -> None:
         if self._silent:
@@ -167,10 +172,10 @@ class Socket:
             for subscription in list(self._subscriptions.values()):
                 for message in subscription.due(self._exchange, self._faults, self._clock.now_ms()):
                     await self._tell_candle(message)
-            try:
-                await asyncio.wait_for(self._changed.wait(), self._wait_s())
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                # Not wait_for: of Python 3.11, it would lose a cancellation that comes with the event.
+                async with asyncio.timeout(self._wait_s()):
+                    await self._changed.wait()
 
     async def _tell_candle(self, message: dict[str, Any]) -> None:
         """Tell of a candle; before one is confirmed, something may go wrong."""
