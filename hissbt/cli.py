@@ -29,8 +29,9 @@ BarsOption = Annotated[
     typer.Option(
         "--bars",
         metavar="BARS",
-        help="sp500 (comes with hissbt), or a .csv, .csv.gz or .parquet file with a time column and the columns "
-        "open, high, low, close, volume",
+        help="sp500 (comes with hissbt); a .csv, .csv.gz or .parquet file with a time column and the columns "
+        "open, high, low, close, volume; or a name: bybit:BTC/USDT:USDT:1h (from the store, downloaded if nothing "
+        "is there), yahoo:SPY:1d",
     ),
 ]
 TimeframeOption = Annotated[
