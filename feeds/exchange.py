@@ -123,10 +123,9 @@ def open_client(
             raise ConfigError(f"the endpoint {address} and the testnet exclude each other: leave one of them out")
         _point_at(client, address)
     elif testnet:
-        try:
-            client.set_sandbox_mode(True)
-        except ccxt.NotSupported as error:
-            raise ConfigError(f"{exchange} has no testnet that ccxt knows: leave --testnet out") from error
+        if not client.urls.get("test"):
+            raise ConfigError(f"{exchange} has no testnet that ccxt knows: leave --testnet out")
+        client.set_sandbox_mode(True)
     return client
 
 
@@ -228,7 +227,7 @@ async def ask(
         except (ccxt.BaseError, BadPage) as error:
             if not passes(error):
                 raise FetchError(f"the exchange refused a request: {_short(error)}") from error
-            tally[type(error).__name__] += 1
+            tally[_reason(error)] += 1
             pause = max(pause_s * jitter.uniform(0.5, 1.5), getattr(error, "retry_after_s", 0.0))
             if time.monotonic() + pause > end:
                 raise FetchError(
@@ -259,6 +258,13 @@ async def server_time_ms(client: Exchange, **patience: Any) -> int:
 async def told_time_ms(client: Exchange) -> int:
     """Ask for the exchange's clock once; see server_time_ms."""
     return await client.fetch_time() if client.has["fetchTime"] else client.milliseconds()
+
+
+def _reason(error: Exception) -> str:
+    """Return the class that says most: of a body cut in the middle aiohttp's, for ccxt has its general one."""
+    import ccxt
+
+    return type(error.__cause__ if type(error) is ccxt.ExchangeError else error).__name__
 
 
 def _retry_after_s(headers: dict[str, str] | None) -> float:
