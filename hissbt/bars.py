@@ -123,12 +123,8 @@ class Bars:
     def gaps(self) -> tuple[Gap, ...]:
         """Where bars are missing that the market's calendar expects, in order; nothing is ever filled."""
         closes = self._frame.index
-        expected = self._market.expected_closes(closes[0], closes[-1], self._timeframe)
-        missing = expected[~expected.isin(closes)]
-        rows, counts = np.unique(closes.searchsorted(missing), return_counts=True)
-        return tuple(
-            Gap(closes[row - 1], closes[row], int(count)) for row, count in zip(rows, counts, strict=True)
-        )
+        missing = self._market.missing_before(closes, self._timeframe)  # [T]
+        return tuple(Gap(closes[row - 1], closes[row], int(missing[row])) for row in missing.nonzero()[0])
 
     @property
     def missing(self) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from hissbt.errors import BarsError
@@ -95,6 +97,30 @@ class Market:
         closes = (_intervals(calendar, timeframe).left + timeframe).as_unit("ns")
         return closes[(closes >= first_close) & (closes <= last_close)]
 
+    def missing_before(self, closes: pd.DatetimeIndex, timeframe: pd.Timedelta) -> np.ndarray:
+        """Return how many bars the calendar expects between each close and the one before it: int64 [T].
+
+        The closes (UTC) are those of bars in order; before the first one nothing is missing.
+        """
+        if self.always_open:
+            steps = np.diff(closes.as_unit("ns").asi8) // timeframe.value  # [T-1]
+            return np.concatenate([[0], np.maximum(steps - 1, 0)])[: len(closes)]
+        if closes.empty:
+            return np.zeros(0, dtype=np.int64)
+        expected = self.expected_closes(closes[0], closes[-1], timeframe)
+        missing = expected[~expected.isin(closes)]
+        return np.bincount(closes.searchsorted(missing), minlength=len(closes))
+
+    def session_opens(self, since: pd.Timestamp) -> np.ndarray:
+        """Return when each session opens that may matter to bars from ``since`` on: unix seconds, float64 [N].
+
+        They reach as far as the calendar does, about a year from today. Empty for a market that never closes.
+        """
+        if self.always_open:
+            return np.zeros(0)
+        calendar = self._sessions_between(since, None)
+        return calendar.opens.to_numpy(dtype="datetime64[ns]").astype(np.int64) / 1e9
+
     def _with_session(self, closes: pd.DatetimeIndex, timeframe: pd.Timedelta) -> pd.DatetimeIndex:
         """Keep the closes whose bar [close - timeframe, close) holds the date of a session."""
         if closes.empty:
@@ -103,16 +129,20 @@ class Market:
         dates = calendar.sessions.tz_localize("UTC")
         return closes[dates.searchsorted(closes) > dates.searchsorted(closes - timeframe)]
 
-    def _sessions_between(self, start: pd.Timestamp, end: pd.Timestamp) -> ExchangeCalendar:
+    def _sessions_between(self, start: pd.Timestamp, end: pd.Timestamp | None) -> ExchangeCalendar:
         # Imported here: the calendars take long to import, and a crypto market has no use for them.
         import exchange_calendars
 
-        first, last = (stamp.tz_localize(None).normalize() for stamp in (start - _MARGIN, end + _MARGIN))
+        first = (start - _MARGIN).tz_localize(None).normalize()
+        last = None if end is None else (end + _MARGIN).tz_localize(None).normalize()
         try:
-            return exchange_calendars.get_calendar(self.calendar, start=first, end=last)
+            with warnings.catch_warnings():  # what is outdated in exchange_calendars concerns nobody here
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return exchange_calendars.get_calendar(self.calendar, start=first, end=last)
         except ValueError as error:
+            until = "today" if last is None else last.date()
             raise BarsError(
-                f"calendar {self.calendar} does not cover {first.date()} to {last.date()}: choose another calendar"
+                f"calendar {self.calendar} does not cover {first.date()} to {until}: choose another calendar"
             ) from error
 
 

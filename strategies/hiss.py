@@ -1,5 +1,7 @@
 """Trade the forecasts of a HiSS model, or of any other forecaster, with entry, size, exit and drawdown rules."""
 
+import math
+
 import backtrader as bt
 
 from hissbt.errors import StrategyError
@@ -21,9 +23,16 @@ class HiSSStrategy(bt.Strategy):
 
     Probabilities of a calibrated next-bar model rarely leave 0.45 to 0.55: with the defaults it may never trade.
 
-    Every order says why in its info: reason entry, stop, target, signal, drawdown or unprotected.
+    ``on_gap`` says what becomes of the model and the position where bars are missing or a session begins, ``gap``
+    which: a length such as "4h", and any pause that long or longer counts, or "session" (see
+    ``hissbt.stream.Stream``). "bridge" goes on as if nothing had happened; "reset" starts the model afresh and
+    trades on what it says at once; "flatten" starts it afresh, closes the position at the next open after the
+    first bar that follows, and enters nothing until the model's warm-up has passed again.
 
-    Raises StrategyError for a parameter that is not a number or out of range.
+    Every order says why in its info: reason entry, stop, target, signal, gap, drawdown or unprotected.
+
+    Raises StrategyError for a parameter that is not a number or out of range, for another ``on_gap``, and where
+    only one of ``on_gap`` and ``gap`` is given.
     """
 
     params = (
@@ -37,6 +46,8 @@ class HiSSStrategy(bt.Strategy):
         ("stop_volatility", 2.0),  # stop distance in predicted standard deviations
         ("target_volatility", 3.0),  # target distance in predicted standard deviations
         ("max_drawdown", 0.15),  # fraction below peak equity at which trading ends
+        ("on_gap", "bridge"),  # bridge, reset or flatten
+        ("gap", None),  # what reset and flatten answer to: "session", or a length such as "4h"
     )
 
     def __init__(self):
@@ -52,6 +63,7 @@ class HiSSStrategy(bt.Strategy):
             target_volatility=POSITIVE,
             max_drawdown=FRACTION,
         )
+        self._check_gap()
         self.forecast = self.make_forecast()
         # The lines and levels themselves: to go through forecast and params for them takes longer than to decide.
         lines, params = self.forecast.lines, self.p
@@ -63,7 +75,11 @@ class HiSSStrategy(bt.Strategy):
         self._exit = None  # market order that closes the position
 
     def make_forecast(self) -> bt.Indicator:
-        """Return the indicator to trade on: any with lines expected_return, prob_up and volatility."""
+        """Return the indicator to trade on: any with lines expected_return, prob_up and volatility.
+
+        NaN means flat. One of your own has to answer to ``on_gap`` and ``gap`` itself; where it shows NaN and
+        ``on_gap`` is flatten, the position is closed for the reason gap.
+        """
         if self.p.model is None:
             raise StrategyError(
                 f"{type(self).__name__} has no model: pass --model, the folder of a trained bundle"
@@ -71,7 +87,16 @@ class HiSSStrategy(bt.Strategy):
         # Imported here because it brings torch, which a subclass with its own indicator does not need.
         from hissbt.indicators import Forecast
 
-        return Forecast(self.data, model=self.p.model)
+        return Forecast(self.data, model=self.p.model, reset_after=self.p.gap, rewarm=self.p.on_gap == "flatten")
+
+    def _check_gap(self) -> None:
+        on_gap, gap = self.p.on_gap, self.p.gap
+        if on_gap not in ("bridge", "reset", "flatten"):
+            raise StrategyError(f"parameter on_gap is {on_gap!r}: write bridge, reset or flatten")
+        if on_gap == "bridge" and gap is not None:
+            raise StrategyError(f"gap={gap!r} means nothing to on_gap=bridge: set on_gap to reset or flatten too")
+        if on_gap != "bridge" and gap is None:
+            raise StrategyError(f"on_gap={on_gap} needs a gap: set gap to session, or to a length such as 4h")
 
     # Nothing is remembered between bars but the orders themselves: what to do follows from the position and from
     # which orders are alive, so a refused, cancelled or partly filled order needs no case of its own.
@@ -92,7 +117,7 @@ class HiSSStrategy(bt.Strategy):
         if side == 0 and wanted != 0:
             self._enter(wanted)
         elif side != wanted:
-            self._leave("signal")
+            self._leave("gap" if self._is_cold() else "signal")
         elif side != 0 and not self._is_protected():
             self._leave("unprotected")
 
@@ -106,6 +131,10 @@ class HiSSStrategy(bt.Strategy):
         if self._bracket and self._bracket[0].alive():
             return 1 if self._bracket[0].isbuy() else -1
         return 0
+
+    def _is_cold(self) -> bool:
+        """Whether the model warms up again after a gap."""
+        return self.p.on_gap == "flatten" and math.isnan(self._prob_up[0])
 
     def _is_protected(self) -> bool:
         """Whether the entry is still filling, or stop and target are alive for just the size of the position."""

@@ -9,6 +9,7 @@ from hissbt.bundle import ModelBundle
 from hissbt.errors import BarsError, BundleError, FeatureError, StreamError
 from hissbt.lean import LeanIndicator
 from hissbt.stream import Stream, cached_scan
+from hissbt.timeframe import is_intraday
 
 _EPOCH_DAYS = 719163  # Backtrader counts days from 0001-01-01 as day 1; 1970-01-01 is this day
 
@@ -26,6 +27,11 @@ class Forecast(LeanIndicator):
     bundle's ``warmup`` bars have been seen. A bar that is shown again (replay, or a call because another feed
     moved) is computed again from the state before it, so every run mode of Backtrader gives the same numbers.
 
+    Params ``reset_after`` and ``rewarm``: after how long a stretch without bars, or with every session, the model
+    starts afresh (by default never), and whether the lines are NaN after that until the warm-up has passed again,
+    which a strategy should take as flat. ``"session"`` means those of the market of a BarsFeed of intraday bars,
+    and UTC days on any other feed.
+
     Raises BundleError for a model that cannot be used, FeatureError when the data lacks a line that it reads,
     BarsError for too few bars, StreamError for bars that are out of order, skipped, too early or not finite.
 
@@ -37,7 +43,8 @@ class Forecast(LeanIndicator):
     lines = ("expected_return", "prob_up", "volatility")
     params = (
         ("model", None),
-        ("reset_after", None),  # see hissbt.stream.Stream
+        ("reset_after", None),  # see hissbt.stream.Stream; sessions are those of a feed's market, if it knows it
+        ("rewarm", False),  # whether the lines are NaN again after a reset until the warm-up has passed
     )
     plotinfo = {"subplot": True, "plothlines": [0.5]}
     plotlines = {"expected_return": {"_plotskip": True}, "volatility": {"_plotskip": True}}
@@ -55,7 +62,8 @@ class Forecast(LeanIndicator):
 
     def __init__(self):
         bundle = _bundle(self.p.model, self.kind)
-        self._stream = Stream(bundle, self.p.reset_after)
+        opens = _session_opens(self.data) if self.p.reset_after == "session" else None
+        self._stream = Stream(bundle, self.p.reset_after, self.p.rewarm, opens)
         self._sources = [self._source(name) for name in self._stream.fields[1:]]
         self._seen = 0
         self._bar = self._outputs = None
@@ -147,6 +155,14 @@ class HiSS(Forecast):
 def _close_time_s(days):
     """Return unix seconds of Backtrader's day numbers, which are exact to some microseconds only."""
     return np.rint((days - _EPOCH_DAYS) * 86_400_000) / 1000
+
+
+def _session_opens(data) -> np.ndarray | None:
+    """Return when the sessions of the feed's market open, None for days in UTC: bars of a day or no calendar."""
+    bars = getattr(data, "bars", None)
+    if bars is None or not is_intraday(bars.timeframe):
+        return None
+    return bars.market.session_opens(bars.open_times[0])
 
 
 def _bundle(model, kind: str | None) -> ModelBundle:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from hissbt.bars import Time, parse_time
 from hissbt.errors import StrategyError
+from hissbt.market import ALWAYS_OPEN, Market
 
 FORECAST_LINES = ("expected_return", "prob_up", "volatility")
 TRADE_COLUMNS = (
@@ -45,6 +46,13 @@ ORDER_COLUMNS = (
     "symbol",
 )
 
+# A month or a year has no length, and a tick none at all.
+_LENGTHS = {
+    bt.TimeFrame.Weeks: pd.Timedelta(weeks=1),
+    bt.TimeFrame.Days: pd.Timedelta(days=1),
+    bt.TimeFrame.Minutes: pd.Timedelta(minutes=1),
+    bt.TimeFrame.Seconds: pd.Timedelta(seconds=1),
+}
 _UNIX_EPOCH = 719_163  # Backtrader counts days, with 0001-01-01 as day 1; 1970-01-01 is this one
 _NO_TIME = np.iinfo(np.int64).min  # NaT
 _DUST = 1e-12  # a position this small beside the largest one of its trade is what is left of float sums
@@ -60,7 +68,9 @@ class Ledger(bt.Analyzer):
     ``frame`` has one row a bar of the first data, as things stood at its close after the strategy's decision:
     ``close_time``, ``value`` and ``cash`` of the account, ``position`` (units) and ``price`` (close) of the first
     data, ``fees`` (commission and interest), ``funding`` and ``impact`` paid since the row before, ``guard``
-    (whether the strategy's ``guard`` has tripped) and the lines of the forecast, NaN until the strategy is warm.
+    (whether the strategy's ``guard`` has tripped), ``gap`` and the lines of the forecast, NaN until the strategy
+    is warm. ``gap`` is how many expected bars are missing between the row before and this one, by the calendar of
+    the market where the data is a BarsFeed, else by its timeframe alone; the first row has 0.
     What other feeds bring after the last row's close is in the last row. Its ``attrs`` hold ``start_value`` and
     ``start_price``: the account's value and the close just before the first row (``start_price`` is the first
     row's own close if no bar came before).
@@ -255,6 +265,7 @@ class Ledger(bt.Analyzer):
         nothing = np.zeros(len(stamp))
         table = {"close_time": _times(stamp), "value": value, "cash": cash, "position": position, "price": price}
         table |= {"fees": fees, "funding": nothing, "impact": nothing, "guard": guard.astype(bool)}
+        table["gap"] = _missing_before(table["close_time"], self.data)
         frame = pd.DataFrame(table | dict(zip(self._line_names, lines, strict=True)))
         start_value, start_price = self._start
         if np.isnan(start_price) and len(frame):
@@ -348,6 +359,19 @@ class _Position:
         trade = self.trade
         trade.exit_flow -= self.size * self.last_price
         return [*self.rows, trade.row(np.nan, "open", self.symbol, self.multiplier)]
+
+
+def _missing_before(closes: pd.DatetimeIndex, data: bt.feed.AbstractDataBase) -> np.ndarray:
+    """Return how many expected bars are missing before each close of a feed: int64 [T]."""
+    length = _LENGTHS.get(data._timeframe)
+    if length is None:
+        return np.zeros(len(closes), dtype=np.int64)
+    length *= data._compression
+    bars = getattr(data, "bars", None)
+    # No calendar knows the bars that Backtrader makes of others: it counts them from midnight, not from the open.
+    by_calendar = bars is not None and bars.timeframe == length
+    market = bars.market if by_calendar else Market("any", calendar=ALWAYS_OPEN)
+    return market.missing_before(closes, length)
 
 
 def _trades(positions: Iterable[_Position]) -> pd.DataFrame:

@@ -35,10 +35,12 @@ def tearsheet(
     ``strategy`` is what ``cerebro.run()`` returned; it must have run with a Ledger analyzer, else StrategyError.
     ``benchmark`` is the Bars of the traded asset, or simple daily returns. ``periods_per_year`` is the number of
     days to annualize with; by default it is the market's, or 365 where a bar closed on a weekend and else 252.
-    ``notes`` are shown under the title. All days of the ledger count, also those before the first trade.
+    ``notes`` are shown under the title, and so is how many gaps the bars had, if any. All days of the ledger
+    count, also those before the first trade.
     """
     path = Path(path)
     ledger = _ledger(strategy)
+    notes = (notes or {}) | _gap_note(ledger.frame)
     days = periods_per_year or _periods_per_year(strategy, ledger.frame, benchmark)
     returns = daily_returns(ledger.frame).rename(type(strategy).__name__)
     if isinstance(benchmark, Bars):
@@ -46,9 +48,9 @@ def tearsheet(
     title = f"{type(strategy).__name__} on {strategy.data._name or 'data'}"
     with atomic_file(path) as temporary:
         why = _nothing_to_chart(strategy, ledger, returns)
-        why = why or _quantstats_page(temporary, title, returns, benchmark, days, notes or {})
+        why = why or _quantstats_page(temporary, title, returns, benchmark, days, notes)
         if why:
-            temporary.write_text(_own_page(title, why, strategy, ledger, days, notes or {}), encoding="utf-8")
+            temporary.write_text(_own_page(title, why, strategy, ledger, days, notes), encoding="utf-8")
     return path
 
 
@@ -59,6 +61,11 @@ def _ledger(strategy: bt.Strategy) -> Ledger:
     raise StrategyError(
         f"{type(strategy).__name__} ran without a ledger: call cerebro.addanalyzer(hissbt.Ledger) before the run"
     )
+
+
+def _gap_note(frame: pd.DataFrame) -> dict[str, str]:
+    gaps, missing = int((frame["gap"] > 0).sum()), int(frame["gap"].sum())
+    return {"Gaps": f"{gaps} ({missing} bars missing)"} if gaps else {}
 
 
 def _periods_per_year(strategy: bt.Strategy, frame: pd.DataFrame, benchmark: Bars | pd.Series | None) -> int:

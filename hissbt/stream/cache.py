@@ -58,7 +58,10 @@ def stream_version() -> str:
 
 
 def _key(stream: Stream, rows: np.ndarray) -> str:
-    digest = hashlib.sha256("\n".join((stream_version(), stream.bundle_sha256, str(stream.reset_after))).encode())
+    rule = (str(stream.reset_after), str(stream.rewarm))
+    digest = hashlib.sha256("\n".join((stream_version(), stream.bundle_sha256, *rule)).encode())
+    opens = stream.session_opens
+    digest.update(opens[: opens.searchsorted(rows[-1, 0])])  # those to come grow in number from day to day
     digest.update(np.ascontiguousarray(rows, dtype=np.float64))
     return digest.hexdigest()
 

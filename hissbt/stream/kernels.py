@@ -501,6 +501,14 @@ def _take_inputs(S, inputs, values, means, stds, clip):
         S[inputs + i] = f32(min(max((values[i] - means[i]) / stds[i], -clip), clip))
 
 
+@njit
+def _session(open_s, session_opens):
+    """Number of the session that a bar opens in: of those that open at these times, else of the UTC days."""
+    if len(session_opens) == 0:
+        return math.floor(open_s / DAY_S)
+    return np.searchsorted(session_opens, open_s, side="right")
+
+
 def _compiled_run(version: int):
     """Return ``run``, enclosing the version of its sources.
 
@@ -521,10 +529,11 @@ def _compiled_run(version: int):
         inputs, outputs, memory = table[0, 3], table[0, 4], table[0, 5]
         feature_plan, plan = table[1 : 1 + features, :4], table[1 + features :]
         constants = D[2 * memory :]
-        timeframe_s, reset_gap_s, daily_reset, clip = constants[0], constants[1], constants[2], constants[3]
-        ret_mean, ret_std, vol_scale = constants[4], constants[5], constants[6]
-        means, stds = constants[7 : 7 + features], constants[7 + features : 7 + 2 * features]
-        values = constants[7 + 2 * features :]
+        timeframe_s, reset_gap_s, session_reset = constants[0], constants[1], constants[2]
+        cold_bars, clip = constants[3], constants[4]
+        ret_mean, ret_std, vol_scale = constants[5], constants[6], constants[7]
+        means, stds = constants[8 : 8 + features], constants[8 + features : 8 + 2 * features]
+        values, session_opens = constants[8 + 2 * features : 8 + 3 * features], constants[8 + 3 * features :]
         last_s = D[1]
         for t in range(len(rows)):
             for i in range(rows.shape[1]):
@@ -540,10 +549,11 @@ def _compiled_run(version: int):
                 copy(S, 0, size, size)
             if D[0] > 0.0:
                 gap = close_time_s - last_s - timeframe_s >= reset_gap_s
-                day = math.floor((close_time_s - timeframe_s) / DAY_S) != math.floor(
-                    (last_s - timeframe_s) / DAY_S
-                )
-                if gap or (daily_reset > 0.0 and day):
+                if gap or (
+                    session_reset > 0.0
+                    and _session(close_time_s - timeframe_s, session_opens)
+                    != _session(last_s - timeframe_s, session_opens)
+                ):
                     for i in range(size):
                         S[i] = W[initial + i]
                     for i in range(2, memory):
@@ -557,6 +567,8 @@ def _compiled_run(version: int):
             out[t, 0], out[t, 1], out[t, 2] = in_units(
                 S[outputs], S[outputs + 1], S[outputs + 2], ret_mean, ret_std, vol_scale
             )
+            if D[0] <= cold_bars:
+                out[t, 0], out[t, 1], out[t, 2] = np.nan, np.nan, np.nan
         return -1
 
     return run

@@ -11,8 +11,9 @@ table     int64 [1 + F + operations, 8]: row 0 is features, size, place of the f
 W         float32: weights, each array at a multiple of 64 bytes; the first state
 S         float32: state [size], state before the last bar [size], windows, inputs [F], intermediate results
 D         float64: bars since the state was fresh, last close time (s), state of the features [memory in all];
-          the same before the last bar [memory]; timeframe (s), gap that resets (s), daily reset, clip,
-          return_mean, return_std, volatility_scale; mean [F]; std [F]; room for the features [F]
+          the same before the last bar [memory]; the reset rule [4]: timeframe (s), gap that resets (s),
+          whether sessions do, bars of a fresh state whose outputs are NaN; clip, return_mean, return_std,
+          volatility_scale; mean [F]; std [F]; room for the features [F]; opens of the sessions (s), if known
 ========= =================================================================================================
 
 Windows are rings of past values (a Transformer's keys and values). They need no copy of before the last bar: its
@@ -123,9 +124,14 @@ class Planner:
         self._rows[gate][2] = len(self._rows)
 
     def finish(
-        self, features: FeatureSet, normalizer: Normalizer, scale: TargetScale, resets: tuple[float, float, float]
+        self,
+        features: FeatureSet,
+        normalizer: Normalizer,
+        scale: TargetScale,
+        resets: tuple[float, float, float, float],
+        session_opens: np.ndarray,
     ) -> Program:
-        """Return the program; ``resets`` are timeframe, gap that resets (both s), and whether each day does."""
+        """Return the program; ``resets`` are the four numbers of the reset rule, opens are unix seconds [N]."""
         size, windows = self._sizes["state"], self._sizes["window"]
         starts = {"state": 0, "window": 2 * size, "inputs": 2 * size + windows}
         starts["scratch"] = starts["inputs"] + self._sizes["inputs"]
@@ -145,7 +151,14 @@ class Planner:
             W=_aligned(np.concatenate(self._weights)),
             S=_aligned(np.zeros(starts["scratch"] + self._sizes["scratch"], dtype=np.float32)),
             D=np.concatenate(
-                [np.zeros(2 * memory), constants, normalizer.mean, normalizer.std, np.zeros(features.size)]
+                [
+                    np.zeros(2 * memory),
+                    constants,
+                    normalizer.mean,
+                    normalizer.std,
+                    np.zeros(features.size),
+                    session_opens,
+                ]
             ),
             size=size,
             windows=windows,

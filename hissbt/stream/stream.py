@@ -37,19 +37,32 @@ class Stream:
     probability that it is positive, and its standard deviation.
 
     ``reset_after`` makes the model start afresh, as before its first bar, where bars are missing for at least that
-    long (``"4h"``), or with every new UTC day that a bar opens in, a stock's session (``"session"``).
+    long (``"4h"``), or with the first bar of every new session (``"session"``). Bars alone do not tell sessions
+    apart (a lunch break, an outage and a night are all pauses), so these are the UTC days that bars open in,
+    unless ``session_opens`` says when they begin: unix seconds [N], ascending, as ``Market.session_opens`` returns
+    them; a bar between sessions counts to the one before. With ``rewarm`` the outputs are NaN while fewer than the
+    bundle's ``warmup`` bars have passed since the state was fresh, at the start as after a reset.
 
     Raises BundleError for a kind of network without kernels, ConfigError for another ``reset_after``, StreamError
     for a bar that is not finite, does not come after the last one, or a snapshot that does not belong here.
     """
 
-    def __init__(self, bundle: ModelBundle, reset_after: str | None = None):
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        reset_after: str | None = None,
+        rewarm: bool = False,
+        session_opens: np.ndarray | None = None,
+    ):
         self.bundle = bundle
         self.warmup = bundle.warmup
         self.bundle_sha256 = bundle.sha256  # once: it hashes the weights
         self.reset_after = reset_after
+        self.rewarm = rewarm
+        self.session_opens = np.array([] if session_opens is None else session_opens, dtype=np.float64)
         self._features = FeatureSet(bundle.features)
-        self._program = _program(bundle, self._features, reset_after)
+        resets = (*_resets(bundle.timeframe, reset_after), bundle.warmup - 1.0 if rewarm else 0.0)
+        self._program = _program(bundle, self._features, resets, self.session_opens)
         self._row = np.empty((1, len(self.fields)))
         self._out = np.empty((1, len(OUTPUTS)))
 
@@ -138,7 +151,12 @@ class Stream:
             )
 
 
-def _program(bundle: ModelBundle, features: FeatureSet, reset_after: str | None) -> Program:
+def _program(
+    bundle: ModelBundle,
+    features: FeatureSet,
+    resets: tuple[float, float, float, float],
+    session_opens: np.ndarray,
+) -> Program:
     if bundle.kind not in NETWORKS:
         raise BundleError(f"a stream cannot run a {bundle.kind!r} bundle: it runs {', '.join(NETWORKS)}")
     planner = Planner(features.size)
@@ -149,11 +167,11 @@ def _program(bundle: ModelBundle, features: FeatureSet, reset_after: str | None)
             f"the weights of this {bundle.kind} bundle do not fit its config ({error}): train it again"
         ) from error
     scale = TargetScale(**bundle.target_scale)
-    return planner.finish(features, bundle.normalizer, scale, _resets(bundle.timeframe, reset_after))
+    return planner.finish(features, bundle.normalizer, scale, resets, session_opens)
 
 
 def _resets(timeframe: str, reset_after: str | None) -> tuple[float, float, float]:
-    """Return the timeframe (s), the gap that resets (s), and whether each day does."""
+    """Return the timeframe (s), the gap that resets (s), and whether each session does."""
     length_s = parse_timeframe(timeframe).total_seconds()
     if reset_after is None or reset_after == "session":
         return length_s, np.inf, float(reset_after == "session")

@@ -166,7 +166,7 @@ def test_orders_are_listed_with_their_fate():
 def test_the_forecast_is_found_and_recorded_once_the_strategy_is_warm(cerebro):
     rows = [(0.1 * i, 0.5, 1.0 + i) for i in range(4)]
     frame = ledger_of(feed([100, 101, 102, 103]), rows=rows, cerebro=cerebro).frame
-    assert frame.columns.tolist()[9:] == ["expected_return", "prob_up", "volatility"]
+    assert frame.columns.tolist()[10:] == ["expected_return", "prob_up", "volatility"]
     assert frame["volatility"].tolist() == pytest.approx([np.nan, 2, 3, 4], nan_ok=True)
 
 
