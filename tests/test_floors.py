@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (  # from the ground up
-    "errors atomic timeframe version",
+    "errors atomic timeframe version lean",
     "market models",
     "bars trading",
     "features targets econometrics feeds reports bundle",
@@ -25,7 +25,7 @@ ROOMS_OF = {
     "ccxt": "feeds",
     "yfinance": "feeds",
     # plugins must tell a strategy from any other class
-    "backtrader": "feeds indicators trading strategies reports loop backtest live bench plugins",
+    "backtrader": "feeds indicators trading strategies reports loop lean backtest live bench plugins",
 }
 
 
