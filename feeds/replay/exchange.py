@@ -10,7 +10,7 @@ import numpy as np
 
 from hissbt.errors import ConfigError
 from hissbt.feeds.replay.chart import INTERVALS_MS, Candles, Chart, floor_ms
-from hissbt.feeds.replay.numbers import number_text
+from hissbt.feeds.replay.numbers import number_text, row_texts
 from hissbt.feeds.replay.series import CATEGORIES, Series
 
 MARKET = "/v5/market/"
@@ -196,10 +196,7 @@ def kline_result(page: Page) -> dict[str, Any]:
     """Return the ``result`` of a page of candles: newest first, numbers as texts, volumes for trades only."""
     kind, category, symbol, _ = page.market
     fields = 6 if kind == "trade" else 4
-    rows = [
-        [str(open_ms), *map(number_text, values[:fields])]
-        for open_ms, values in zip(page.opens_ms.tolist(), page.values.tolist(), strict=True)
-    ]
+    rows = row_texts(np.column_stack([page.opens_ms, page.values[:, :fields]]))
     return {"symbol": symbol, "category": category, "list": rows[::-1]}
 
 

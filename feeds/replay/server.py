@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from hissbt.feeds.replay.replies import bad_reply, json_reply
 from hissbt.feeds.replay.series import CATEGORIES, Series
 from hissbt.feeds.replay.sockets import Socket
 
+_LAST_PORT = 65_535
 _AFTER_THE_END = pd.Timedelta(minutes=1)
 
 
@@ -48,6 +50,8 @@ class ReplayServer:
         host: str = "127.0.0.1",
         port: int = 0,
     ):
+        if not 0 <= port <= _LAST_PORT:
+            raise ConfigError(f"there is no port {port}: choose one up to {_LAST_PORT}, or 0 for any free one")
         self._faults = faults or Faults(kinds=())
         self.exchange = Exchange(tuple(series), truncate, self._faults.holes_ms)
         self.clock = clock or _after_the_end(self.exchange)
@@ -69,7 +73,7 @@ class ReplayServer:
         return f"ws://{self._host}:{self._port}"
 
     def start(self) -> ReplayServer:
-        """Listen in a thread, and return when clients can connect."""
+        """Listen in a thread, and return when clients can connect; after a stop, on the same port again."""
         listening: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(listening,), name="replay", daemon=True)
         self._thread.start()
@@ -116,6 +120,8 @@ class ReplayServer:
             asyncio.run(self.serve(lambda: listening.set_result(None)))
         except ConfigError as error:
             listening.set_exception(error)
+        finally:
+            listening.cancel()  # if anything else went wrong, start() must not wait for ever
 
     async def serve(self, when_listening: Callable[[], None]) -> None:
         """Serve until ``stop`` or until it is canceled, in the running loop."""
@@ -152,8 +158,9 @@ class ReplayServer:
         try:
             await web.TCPSite(runner, self._host, self._port).start()
         except OSError as error:
+            reason = os.strerror(error.errno)
             raise ConfigError(
-                f"cannot listen on port {self._port} of {self._host} ({error.strerror}): choose another port"
+                f"cannot listen on port {self._port} of {self._host} ({reason}): choose another port"
             ) from error
         self._port = runner.addresses[0][1]
 

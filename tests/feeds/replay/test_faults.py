@@ -22,7 +22,9 @@ def client():
 
     def connect(server) -> ccxt.bybit:
         urls = {"api": {"public": server.url, "private": server.url}}
-        return ccxt.bybit({"urls": urls, "options": {"fetchMarkets": {"types": ["linear"]}}, "timeout": 300})
+        return ccxt.bybit(
+            {"urls": urls, "options": {"fetchMarkets": {"types": ["linear"]}}, "timeout": 300, "rateLimit": 1}
+        )
 
     return connect
 
