@@ -226,7 +226,9 @@ async def ask(
             return await call(*arguments)
         except (ccxt.BaseError, BadPage) as error:
             if not passes(error):
-                raise FetchError(f"the exchange refused a request: {_short(error)}") from error
+                raise FetchError(
+                    f"the exchange refused a request: {_short(error)}; look at symbol, timeframe and span"
+                ) from error
             tally[_reason(error)] += 1
             pause = max(pause_s * jitter.uniform(0.5, 1.5), getattr(error, "retry_after_s", 0.0))
             if time.monotonic() + pause > end:

@@ -257,7 +257,11 @@ async def _all_or_none(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
 
 
 def _conclude(histories: list[_History], allow_gaps: bool) -> list[Fetched]:
-    """Accept the holes that were found, or raise FetchError with all of them."""
+    """Accept the holes that were found, or raise FetchError with all of them; a span without rows is no hole."""
+    for history in histories:
+        if history.holes == [(history.first, history.end)]:
+            span = f"{_iso(history.first)} to {_iso(history.end)}"
+            raise FetchError(f"nothing of {history.dataset} is to be had, {span} is missing: choose another span")
     holes = {history: history.missing(history.holes) for history in histories if history.holes}
     if holes and not allow_gaps:
         raise FetchError(f"{'; '.join(_sentence(*item) for item in holes.items())}: {_ADVICE}")

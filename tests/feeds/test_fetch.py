@@ -3,6 +3,7 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import traceback
@@ -145,6 +146,17 @@ def test_several_symbols_share_one_client_and_keep_their_bars_apart(replay, hour
         assert np.array_equal(values(store.bars(one.dataset)), values(bars))
 
 
+def test_all_datasets_are_fetched_over_one_client(replay, hourly_bars, store):
+    server = replay(Series("linear", "BTCUSDT", hourly_bars), Series("linear", "ETHUSDT", hourly_bars))
+    fetch_one(store, server.url, symbols=[BTC, "ETH/USDT:USDT"], kinds=["trade", "mark"])
+    assert server.counts.requests == {
+        "instruments-info": 2,
+        "time": 1,
+        "kline": 4,
+        "mark-price-kline": 4,
+    }
+
+
 # --- only what is missing, only what has closed
 
 
@@ -265,9 +277,12 @@ def test_without_since_all_of_history_is_fetched_in_few_requests(replay, hourly_
     assert fetched.requests < 60, "empty years are recognized by their days"
 
 
-def test_a_stretch_without_any_bar_is_a_hole(replay, hourly_bars, store):
-    with pytest.raises(FetchError, match="are missing"):
-        fetch_one(store, replay(hourly_bars).url, since="2017-01-01", until="2017-03-01")
+@pytest.mark.parametrize("allow_gaps", [False, True])
+def test_a_span_without_any_bar_is_never_accepted(replay, hourly_bars, store, allow_gaps):
+    options = {"since": "2017-01-01", "until": "2017-03-01", "allow_gaps": allow_gaps}
+    with pytest.raises(FetchError, match="2017-01-01T00:00 to 2017-03-01T00:00 is missing"):
+        fetch_one(store, replay(hourly_bars).url, **options)
+    assert not store.gaps(store.datasets()[0])
 
 
 def test_bars_missing_right_after_stored_ones_are_a_hole_though_they_come_first(replay, hourly_bars, store):
@@ -515,6 +530,21 @@ def test_a_terminal_shows_how_far_the_download_is(replay, hourly_bars, tmp_path)
     assert code == 0
     assert "1200/1200 bars" in shown
     assert in_a_terminal(*words, "--json")[0].strip() == "", "JSON is for programs"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no interrupt to one process")
+def test_an_interrupted_command_says_so_and_can_be_run_again(replay, hourly_bars, tmp_path):
+    faults = Faults(0, rate=1.0, kinds=["empty"])  # which keeps the command waiting
+    server = replay(hourly_bars, faults=faults)
+    words = ["bybit", BTC, "1h", "--since", "2024-01-01", "--store", str(tmp_path), "--endpoint", server.url]
+    command = [sys.executable, "-m", "hissbt", "fetch", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not server.counts.requests["kline"]:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        told = process.communicate()[1]
+    assert (process.returncode, told) == (130, "hissbt: interrupted\n")
+    assert run_command(*words).returncode == 0
 
 
 def in_a_terminal(*words: str) -> tuple[str, int]:
