@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from hissbt.bars import COLUMNS, Bars
 
@@ -22,13 +23,15 @@ _BAND = 0.8  # share of the way from the open to the extremes that a forming can
 
 @dataclass(frozen=True)
 class Candles:
-    """Candles of one interval: opens and closes int64 [T] in unix ms, values float64 [T, 6].
+    """Candles of one interval: opens, begins and closes int64 [T] in unix ms, values float64 [T, 6].
 
-    The columns of the values are open, high, low, close, volume and turnover. A close is the moment at which a
-    candle ends, which is the open of the next one where none is missing.
+    The columns of the values are open, high, low, close, volume and turnover. A candle begins when something is
+    known of it: at its open, unless what comes first in it is missing. A close is the moment at which it ends,
+    which is the open of the next one where none is missing.
     """
 
     opens_ms: np.ndarray
+    begins_ms: np.ndarray
     closes_ms: np.ndarray
     values: np.ndarray
 
@@ -42,15 +45,27 @@ class Chart:
     ``seed`` makes the paths of forming candles repeatable.
     """
 
-    def __init__(self, bars: Bars, *, inverse: bool = False, seed: int = 0):
-        step_ms = bars.timeframe.value // 1_000_000
-        closes_ms = bars.frame.index.asi8 // 1_000_000
-        values = np.column_stack([bars.frame[list(COLUMNS)].to_numpy(), _turnover(bars, inverse)])
+    def __init__(self, own: Candles, step_ms: int, *, seed: int = 0):
+        self.own = own
         self.step_ms = step_ms
-        self.decimals = _decimals(values[:, :_VOLUME])
-        self.own = Candles(closes_ms - step_ms, closes_ms, values)
+        self.decimals = _decimals(own.values[:, :_VOLUME])
         self._seed = seed
         self._coarser: dict[str, Candles] = {}
+
+    @classmethod
+    def of_bars(cls, bars: Bars, *, inverse: bool = False, seed: int = 0) -> Chart:
+        """Return the chart of bars; of inverse contracts the turnover is in coins."""
+        values = np.column_stack([bars.frame[list(COLUMNS)].to_numpy(), _turnover(bars, inverse)])
+        return cls.of_values(bars.open_times, bars.timeframe, values, seed=seed)
+
+    @classmethod
+    def of_values(
+        cls, opens: pd.DatetimeIndex, timeframe: pd.Timedelta, values: np.ndarray, *, seed: int = 0
+    ) -> Chart:
+        """Return the chart of candles by their opens, values as those of ``Candles``."""
+        opens_ms = opens.as_unit("ns").asi8 // 1_000_000
+        step_ms = timeframe.value // 1_000_000
+        return cls(Candles(opens_ms, opens_ms, opens_ms + step_ms, values), step_ms, seed=seed)
 
     @property
     def first_open_ms(self) -> int:
@@ -77,7 +92,7 @@ class Chart:
         return self._coarser[interval]
 
     def forming(self, interval: str, row: int, now_ms: int) -> np.ndarray:
-        """Return the values [6] of a candle as they are at ``now_ms``, between its open and its close.
+        """Return the values [6] of a candle as they are at ``now_ms``, after it began and before its close.
 
         What has closed inside the candle counts as it is. Of what has not, only the open and a seeded walk
         between low and high are shown, which tells nothing of the close and never reaches the extremes.
@@ -143,7 +158,7 @@ def _merge(own: Candles, interval: str) -> Candles:
     )
     # A month and a day later is always in the month after.
     closes = _blocks(opens + 32 * _DAY_MS, MONTH) if interval == MONTH else opens + INTERVALS_MS[interval]
-    return Candles(opens, closes, values)
+    return Candles(opens, own.opens_ms[firsts], closes, values)
 
 
 def _whole(parts: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from hissbt.errors import ConfigError
 from hissbt.feeds.replay.chart import INTERVALS_MS, Candles, Chart, floor_ms
+from hissbt.feeds.replay.descriptions import contract, spot_instrument, ticker
 from hissbt.feeds.replay.numbers import number_text, row_texts
 from hissbt.feeds.replay.series import CATEGORIES, Series
 
@@ -23,8 +24,6 @@ KLINES = {
 ROUTES = ("time", "instruments-info", "tickers", "funding/history", *KLINES)
 TRUNCATIONS = ("start", "end")
 BAD_PARAMETERS = 10001
-_DAY_MS = 86_400_000
-_HOUR_MS = 3_600_000
 
 
 class Refusal(Exception):
@@ -115,11 +114,11 @@ class Exchange:
         limit = _limit(query, usual=200, most=1000)
         start, end = _moment(query, "start"), _moment(query, "end")
         candles = chart.candles(interval)
-        stop_ms = now_ms if end is None else min(end, now_ms)
-        rows = np.arange(
-            candles.opens_ms.searchsorted(0 if start is None else floor_ms(start, interval)),
-            candles.opens_ms.searchsorted(stop_ms, side="right"),
-        )
+        first = candles.opens_ms.searchsorted(0 if start is None else floor_ms(start, interval))
+        stop = candles.begins_ms.searchsorted(now_ms, side="right")
+        if end is not None:
+            stop = min(stop, candles.opens_ms.searchsorted(end, side="right"))
+        rows = np.arange(first, stop)
         rows = self._outside_holes(candles.opens_ms, rows)
         rows = rows[:limit] if self._counts_from_start(start, end) else rows[-limit:]
         values = candles.values[rows]  # a copy
@@ -169,13 +168,13 @@ class Exchange:
         category = _category(query)
         _limit(query, usual=500, most=1000)
         listed = self._asked_for(category, query) if query.get("status", "Trading") == "Trading" else []
-        describe = _spot_instrument if category == "spot" else _contract
+        describe = spot_instrument if category == "spot" else contract
         result = {"category": category, "list": [describe(series, now_ms) for series in listed]}
         return result if category == "spot" else result | {"nextPageCursor": ""}
 
     def _tickers(self, query: Mapping[str, str], now_ms: int) -> dict[str, Any]:
         category = _category(query)
-        tickers = [_ticker(series, now_ms) for series in self._asked_for(category, query)]
+        tickers = [ticker(series, now_ms) for series in self._asked_for(category, query)]
         return {"category": category, "list": tickers}
 
     def _asked_for(self, category: str, query: Mapping[str, str]) -> list[Series]:
@@ -188,7 +187,7 @@ class Exchange:
         category = _category(query, usual_category)
         series = self.by_name.get((category, query.get("symbol", "")))
         if series is None:
-            raise Refusal("params error: symbol invalid")
+            raise Refusal("Not supported symbols")
         return series
 
 
@@ -236,123 +235,3 @@ def _integer(query: Mapping[str, str], name: str) -> int | None:
     if not text.removeprefix("-").isdecimal():
         raise Refusal(f"params error: {name} is not a number")
     return int(text)
-
-
-def _spot_instrument(series: Series, now_ms: int) -> dict[str, Any]:
-    step = number_text(series.quantity_step)
-    return {
-        "symbol": series.symbol,
-        "baseCoin": series.base,
-        "quoteCoin": series.quote,
-        "innovation": "0",
-        "status": "Trading",
-        "marginTrading": "none",
-        "lotSizeFilter": {
-            "basePrecision": step,
-            "quotePrecision": "0.00000001",
-            "minOrderQty": number_text(series.min_quantity),
-            "maxOrderQty": "1000000",
-            "minOrderAmt": number_text(series.min_notional),
-            "maxOrderAmt": "100000000",
-        },
-        "priceFilter": {"tickSize": number_text(series.tick)},
-    }
-
-
-def _contract(series: Series, now_ms: int) -> dict[str, Any]:
-    linear = series.category == "linear"
-    least, tick = number_text(series.min_quantity), number_text(series.tick)
-    lots = {
-        "maxOrderQty": "1000000",
-        "minOrderQty": least,
-        "qtyStep": number_text(series.quantity_step),
-        "postOnlyMaxOrderQty": "1000000",
-        "maxMktOrderQty": "1000000",
-    }
-    return {
-        "symbol": series.symbol,
-        "contractType": "LinearPerpetual" if linear else "InversePerpetual",
-        "status": "Trading",
-        "baseCoin": series.base,
-        "quoteCoin": series.quote,
-        "launchTime": str(series.charts["trade"].first_open_ms),
-        "deliveryTime": "0",
-        "deliveryFeeRate": "",
-        "priceScale": str(series.charts["trade"].decimals),
-        "leverageFilter": {
-            "minLeverage": "1",
-            "maxLeverage": number_text(series.max_leverage),
-            "leverageStep": "0.01",
-        },
-        "priceFilter": {"minPrice": tick, "maxPrice": "99999999", "tickSize": tick},
-        "lotSizeFilter": lots | ({"minNotionalValue": number_text(series.min_notional)} if linear else {}),
-        "unifiedMarginTrade": True,
-        "fundingInterval": series.funding_minutes(now_ms),
-        "settleCoin": series.quote if linear else series.base,
-    }
-
-
-def _ticker(series: Series, now_ms: int) -> dict[str, Any]:
-    """Return a ticker: the last price is the forming candle's, and the last day ends now."""
-    chart = series.charts["trade"]
-    last, hour_ago, day_ago = (_price_at(chart, now_ms - ago) for ago in (0, _HOUR_MS, _DAY_MS))
-    high, low, volume, turnover = _last_day(chart, now_ms)
-    price, size = number_text(last), number_text(series.quantity_step)
-    ticker = {
-        "symbol": series.symbol,
-        "lastPrice": price,
-        "prevPrice24h": number_text(day_ago),
-        "price24hPcnt": number_text(round(last / day_ago - 1, 6)),
-        "highPrice24h": number_text(high),
-        "lowPrice24h": number_text(low),
-        "turnover24h": number_text(turnover),
-        "volume24h": number_text(volume),
-        "bid1Price": price,
-        "bid1Size": size,
-        "ask1Price": number_text(round(last + series.tick, 10)),
-        "ask1Size": size,
-    }
-    if series.category == "spot":
-        return ticker | {"usdIndexPrice": ""}
-    times_ms, rates = series.funding_events
-    coming = int(times_ms.searchsorted(now_ms, side="right"))
-    return ticker | {
-        "indexPrice": number_text(_price_at(series.charts["index"], now_ms)),
-        "markPrice": number_text(_price_at(series.charts["mark"], now_ms)),
-        "prevPrice1h": number_text(hour_ago),
-        "openInterest": "0",
-        "openInterestValue": "0",
-        # The coming rate is not known yet: the one before it stands in for Bybit's estimate.
-        "fundingRate": number_text(float(rates[coming - 1])) if coming else "",
-        "nextFundingTime": str(times_ms[coming]) if coming < len(times_ms) else "0",
-        "predictedDeliveryPrice": "",
-        "basisRate": "",
-        "deliveryFeeRate": "",
-        "deliveryTime": "0",
-    }
-
-
-def _price_at(chart: Chart, moment_ms: int) -> float:
-    """Return the last price that was traded until a moment, or the first open if there was none."""
-    candles = chart.own
-    row = int(candles.opens_ms.searchsorted(moment_ms, side="right")) - 1
-    if row < 0:
-        return float(candles.values[0, 0])
-    if candles.closes_ms[row] > moment_ms:
-        return float(chart.forming_own(row, moment_ms)[3])
-    return float(candles.values[row, 3])
-
-
-def _last_day(chart: Chart, now_ms: int) -> tuple[float, float, float, float]:
-    """Return high, low, volume and turnover of the candles that ended within the last day or are forming."""
-    candles = chart.own
-    first = int(candles.closes_ms.searchsorted(now_ms - _DAY_MS, side="right"))
-    last = int(candles.opens_ms.searchsorted(now_ms, side="right"))
-    values = candles.values[first:last].copy()
-    if len(values) == 0:
-        price = _price_at(chart, now_ms)
-        return price, price, 0.0, 0.0
-    if candles.closes_ms[last - 1] > now_ms:
-        values[-1] = chart.forming_own(last - 1, now_ms)
-    high, low, volume, turnover = values[:, 1].max(), values[:, 2].min(), values[:, 4].sum(), values[:, 5].sum()
-    return float(high), float(low), round(float(volume), 8), round(float(turnover), 8)

@@ -27,9 +27,10 @@ class Series:
     """One market of a replay, ``symbol`` as Bybit writes it, such as BTCUSDT.
 
     ``funding`` holds rates by the time of their event (index in UTC, fractions of notional). Mark, index and
-    premium index candles are those of ``bars`` unless bars of their own are given. Tick, quantity step and limits
-    come from ``bars.market`` where it states them. Raises ConfigError for a category or symbol that Bybit could
-    not have.
+    premium index candles are those of ``bars`` unless there are such of their own; those of the premium, which is
+    no price and may be negative, are a table of open, high, low and close by their opens in UTC, as long as bars.
+    Tick, quantity step and limits come from ``bars.market`` where it states them. Raises ConfigError for a
+    category or symbol that Bybit could not have.
     """
 
     category: str
@@ -38,7 +39,7 @@ class Series:
     funding: pd.Series | None = None
     mark: Bars | None = None
     index: Bars | None = None
-    premium: Bars | None = None
+    premium: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         if self.category not in CATEGORIES:
@@ -62,11 +63,18 @@ class Series:
     @cached_property
     def charts(self) -> dict[str, Chart]:
         """The candles of every kind."""
-        trade = self._chart(self.bars)
-        others = {"mark": self.mark, "index": self.index, "premium": self.premium}
-        return {"trade": trade} | {
-            kind: trade if bars is None else self._chart(bars) for kind, bars in others.items()
+        charts = dict.fromkeys(KINDS, self._chart(self.bars))
+        charts |= {
+            kind: self._chart(bars)
+            for kind, bars in (("mark", self.mark), ("index", self.index))
+            if bars is not None
         }
+        if self.premium is not None:
+            prices = self.premium[["open", "high", "low", "close"]].to_numpy(dtype=float)
+            values = np.pad(prices, ((0, 0), (0, 2)))  # [T, 6]
+            opens = pd.DatetimeIndex(self.premium.index)
+            charts["premium"] = Chart.of_values(opens, self.bars.timeframe, values, seed=self._seed)
+        return charts
 
     @cached_property
     def funding_events(self) -> tuple[np.ndarray, np.ndarray]:
@@ -108,5 +116,8 @@ class Series:
         return int(past[-1] - past[-2]) // 60_000 if len(past) > 1 else _USUAL_FUNDING_MINUTES
 
     def _chart(self, bars: Bars) -> Chart:
-        name = f"{self.category} {self.symbol}"
-        return Chart(bars, inverse=self.category == "inverse", seed=zlib.crc32(name.encode()))
+        return Chart.of_bars(bars, inverse=self.category == "inverse", seed=self._seed)
+
+    @property
+    def _seed(self) -> int:
+        return zlib.crc32(f"{self.category} {self.symbol}".encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections import Counter
@@ -113,7 +114,8 @@ class ReplayServer:
             self.counts.faults[kind] += 1
 
     def _wake_sockets(self) -> None:
-        self._loop.call_soon_threadsafe(lambda: [socket.wake() for socket in self._sockets])
+        with contextlib.suppress(RuntimeError):  # a clock may jump while the server stops, with its loop closed
+            self._loop.call_soon_threadsafe(lambda: [socket.wake() for socket in self._sockets])
 
     def _run(self, listening: Future[None]) -> None:
         try:

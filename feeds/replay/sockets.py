@@ -49,7 +49,7 @@ class Subscription:
     def due(self, exchange: Exchange, faults: Faults, now_ms: int) -> Iterator[dict[str, Any]]:
         """Yield what is to be told at a moment: all candles that have settled since, then the one in turn."""
         candles, interval = self.candles, self.market[-1]
-        while self.row < len(candles) and candles.opens_ms[self.row] <= now_ms:
+        while self.row < len(candles) and candles.begins_ms[self.row] <= now_ms:
             row, settled = self.row, self.settles_ms(faults) <= now_ms
             self.row += settled
             if not exchange.in_hole(int(candles.opens_ms[row])):

@@ -5,8 +5,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from hissbt.bars import Bars
 from hissbt.feeds.load import load_bars
+from hissbt.feeds.replay.chart import floor_ms
 from hissbt.feeds.replay.exchange import Exchange, Refusal, envelope, kline_result
 from hissbt.feeds.replay.series import Series
 
@@ -50,6 +54,26 @@ def test_nothing_after_now_is_shown(exchange, hourly_bars):
     times = opens(hourly_bars)
     page = ask(exchange, times[50], limit="1000")
     assert page.opens_ms.tolist() == times[:51].tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kept=st.sets(st.integers(0, 79), min_size=2, max_size=60),
+    moment=st.integers(0, 80 * HOUR_MS),
+    interval=st.sampled_from(["60", "240", "720", "D", "W", "M"]),
+)
+def test_with_any_gaps_a_page_holds_what_has_begun_and_what_has_closed_is_final(
+    hourly_bars, kept, moment, interval
+):
+    frame = hourly_bars.frame.iloc[sorted(kept)]
+    exchange = Exchange([Series("linear", "BTCUSDT", Bars(frame, hourly_bars.market, hourly_bars.timeframe))])
+    now_ms = int(opens(hourly_bars)[0]) + moment
+    page = ask(exchange, now_ms, interval=interval, limit="1000")
+    seen = frame.index[frame.index.asi8 // 1_000_000 - HOUR_MS <= now_ms]
+    begun = {floor_ms(int(close // 1_000_000) - HOUR_MS, interval) for close in seen.asi8}
+    assert page.opens_ms.tolist() == sorted(begun)
+    closed = page.candles.closes_ms[page.rows] <= now_ms
+    assert np.array_equal(page.values[closed], page.candles.values[page.rows[closed]])
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "-5", "many"])

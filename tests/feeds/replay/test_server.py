@@ -77,15 +77,26 @@ def test_rules_that_nobody_states_follow_from_the_prices(replay, market_data):
     assert precision["price"] == 0.1
 
 
-@pytest.mark.parametrize(("kind", "price"), [("mark", "mark"), ("index", "index"), ("premium", "premiumIndex")])
-def test_other_prices_have_no_volume_and_are_their_own_if_given(replay, hourly_bars, kind, price):
+def test_mark_and_index_have_no_volume_and_are_their_own_if_given(replay, hourly_bars):
     others = Bars(hourly_bars.frame * 2, hourly_bars.market, hourly_bars.timeframe)
-    server = replay(Series("linear", "BTCUSDT", hourly_bars, **{kind: others}))
-    exchange = connected(ccxt, server)
-    rows = exchange.fetch_ohlcv(LINEAR, "1h", since(hourly_bars, 0), 10, {"price": price})
-    assert np.array_equal(np.array(rows)[:, 1:5].astype(float), values(others)[:10, :4])
-    assert {row[5] for row in rows} == {None}
-    assert exchange.fetch_mark_ohlcv(LINEAR, "1h", limit=1)[0][5] is None
+    exchange = connected(ccxt, replay(Series("linear", "BTCUSDT", hourly_bars, mark=others)))
+    asked = LINEAR, "1h", since(hourly_bars, 0), 10
+    for rows, bars in (
+        (exchange.fetch_mark_ohlcv(*asked), others),
+        (exchange.fetch_index_ohlcv(*asked), hourly_bars),
+        (exchange.fetch_premium_index_ohlcv(*asked), hourly_bars),
+    ):
+        assert np.array_equal(np.array(rows)[:, 1:5].astype(float), values(bars)[:10, :4])
+        assert {row[5] for row in rows} == {None}
+
+
+def test_a_premium_may_be_negative(replay, hourly_bars):
+    prices = pd.DataFrame(
+        {"open": -1e-5, "high": 2.5e-4, "low": -0.00012345, "close": 1e-8}, index=hourly_bars.open_times
+    )
+    exchange = connected(ccxt, replay(Series("linear", "BTCUSDT", hourly_bars, premium=prices)))
+    (row,) = exchange.fetch_premium_index_ohlcv(LINEAR, "1h", since(hourly_bars, 5), 1)
+    assert row == [since(hourly_bars, 5), -1e-5, 2.5e-4, -0.00012345, 1e-8, None]
 
 
 def test_funding_history_and_ticker_are_told_by_the_clock(replay, hourly_bars):
@@ -99,7 +110,6 @@ def test_funding_history_and_ticker_are_told_by_the_clock(replay, hourly_bars):
     ]
     ticker = exchange.fetch_ticker(LINEAR)
     assert ticker["last"] == hourly_bars.frame["open"].iloc[18]
-    assert ticker["previousClose"] is None or ticker["previousClose"] > 0
     coming = exchange.fetch_funding_rate(LINEAR)
     assert coming["fundingRate"] == -0.0002
     assert coming["fundingTimestamp"] == since(hourly_bars, 20)
@@ -115,7 +125,7 @@ def test_funding_history_and_ticker_are_told_by_the_clock(replay, hourly_bars):
         (lambda exchange: exchange.fetch_funding_rate_history(LINEAR, limit=201), ccxt.BadRequest),
         (
             lambda exchange: exchange.public_get_v5_market_kline({"symbol": "NOUSDT", "interval": "60"}),
-            ccxt.ExchangeError,
+            ccxt.BadSymbol,
         ),
     ],
 )

@@ -4,9 +4,10 @@ import asyncio
 import json
 
 import aiohttp
+import pandas as pd
 import pytest
 
-from hissbt.feeds.replay import Clock
+from hissbt.feeds.replay import Clock, Faults
 
 HOUR_MS = 3_600_000
 TOPIC = "kline.60.BTCUSDT"
@@ -156,6 +157,52 @@ def test_a_silent_socket_says_nothing_even_to_a_ping(replay, talk, hourly_bars):
 
     heard = talk(server, conversation)
     assert heard.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.ERROR)
+
+
+@pytest.mark.parametrize("kind", ["socket_dropped", "socket_silent", "socket_duplicate"])
+def test_a_socket_may_break_before_it_confirms_or_confirm_twice(replay, talk, hourly_bars, kind):
+    clock = Clock(hourly_bars.open_times[10], speed=0)
+    server = replay(hourly_bars, clock=clock, faults=Faults(socket_rate=1, kinds=(kind,)))
+
+    async def conversation(socket):
+        await socket.send_json(SUBSCRIBE)
+        await candle(socket)
+        clock.advance_to(hourly_bars.open_times[11])
+        if kind == "socket_silent":
+            while not server.counts.faults[kind]:
+                await asyncio.sleep(0)
+            server.drop_sockets()
+        return [message.json()["data"][0] async for message in _until_forming(socket)]
+
+    async def _until_forming(socket):
+        async for message in socket:
+            if not message.json()["data"][0]["confirm"]:
+                return
+            yield message
+
+    told = talk(server, conversation)
+    assert server.counts.faults[kind] == 1
+    assert len(told) == (2 if kind == "socket_duplicate" else 0)
+    assert [one["start"] for one in told] == [int(hourly_bars.open_times[10].timestamp() * 1000)] * len(told)
+
+
+def test_a_candle_that_is_revised_late_is_confirmed_when_it_is_final(replay, talk, hourly_bars):
+    close = hourly_bars.frame.index[10]
+    clock = Clock(close, speed=0)
+    server = replay(hourly_bars, clock=clock, faults=Faults(rate=1, kinds=("revised",)))
+
+    async def conversation(socket):
+        await socket.send_json(SUBSCRIBE)
+        forming, _ = await candle(socket)
+        clock.advance_to(hourly_bars.frame.index[11])
+        late, _ = await candle(socket)
+        clock.advance_to(hourly_bars.frame.index[11] + pd.Timedelta(seconds=1))
+        return forming, late, (await candle(socket))[0]
+
+    forming, late, final = talk(server, conversation)
+    assert [one["confirm"] for one in (forming, late, final)] == [False, False, True]
+    assert len({one["start"] for one in (forming, late, final)}) == 1
+    assert float(final["close"]) == hourly_bars.frame["close"].iloc[11] != float(late["close"])
 
 
 def test_stopping_closes_open_sockets(replay, talk, hourly_bars):
