@@ -27,7 +27,8 @@ class HiSSStrategy(bt.Strategy):
     which: a length such as "4h", and any pause that long or longer counts, or "session" (see
     ``hissbt.stream.Stream``). "bridge" goes on as if nothing had happened; "reset" starts the model afresh and
     trades on what it says at once; "flatten" starts it afresh, closes the position at the next open after the
-    first bar that follows, and enters nothing until the model's warm-up has passed again.
+    first bar that follows, and enters nothing until the model's warm-up has passed again: never, where that is
+    longer than a session.
 
     Every order says why in its info: reason entry, stop, target, signal, gap, drawdown or unprotected.
 

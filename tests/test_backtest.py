@@ -10,6 +10,7 @@ import pytest
 from bundles import random_bundle
 
 from hissbt.backtest import run_backtest
+from hissbt.bars import Bars
 from hissbt.errors import BarsError, ConfigError, StrategyError
 from hissbt.strategies.buy_and_hold import BuyAndHold
 from hissbt.strategies.hiss import HiSSStrategy
@@ -150,6 +151,20 @@ def test_costs_and_steps_come_from_the_market(bars, bundle, tmp_path):
     assert run.trades["fees"][closed].to_numpy() == pytest.approx((0.01 * notional)[closed].to_numpy())
     free = run_backtest(bars[:80], Watcher, commission=0.0, out=tmp_path)
     assert free.metrics["trading"]["fees"] == 0
+
+
+def test_gaps_are_answered_as_set_and_told_of_on_the_page_and_in_the_files(bars, bundle, tmp_path):
+    holed = Bars(bars.frame.drop(bars.frame.index[[110, 111, 112, 113, 150]]), bars.market, bars.timeframe)
+    settings = {"model": bundle, "since": bars.open_times[100], "out": tmp_path}
+    params = {**EAGER, "stop_volatility": 20, "target_volatility": 20, "on_gap": "flatten", "gap": "4h"}
+    run = run_backtest(holed, HiSSStrategy, params=params, **settings)
+    saved = pd.read_parquet(run.folder / "ledger.parquet")
+    assert saved.loc[saved["gap"] > 0, "gap"].to_dict() == {10: 4, 46: 1}
+    assert saved.index[saved["prob_up"].isna()].tolist() == [*range(10, 10 + WARMUP - 1)]
+    assert "gap" in pd.read_csv(run.folder / "trades.csv")["exit_reason"].tolist()
+    assert "Gaps: 2 (5 bars missing)" in (run.folder / "tearsheet.html").read_text(encoding="utf-8")
+    params = json.loads((run.folder / "run.json").read_text())["params"]
+    assert (params["on_gap"], params["gap"]) == ("flatten", "4h")
 
 
 def test_a_strategy_that_draws_random_numbers_is_repeatable(bars, tmp_path):

@@ -35,6 +35,25 @@ def test_stock_bars_a_year_follow_the_sessions():
     assert 387 * 252 < STOCKS.bars_per_year(parse_timeframe("1m")) < 390 * 252
 
 
+@pytest.mark.parametrize("market", [CRYPTO, STOCKS, Market("ES", calendar="CMES")], ids=lambda m: m.calendar)
+@pytest.mark.parametrize("timeframe", ["1h", "1d"])
+def test_missing_bars_are_those_expected_between_two_closes(market, timeframe):
+    expected = closes(market, "2024-03-04", "2024-03-22", timeframe)
+    kept = expected.delete([3, 4, 7])
+    missing = market.missing_before(kept, parse_timeframe(timeframe))
+    assert missing.nonzero()[0].tolist() == [3, 5]
+    assert missing[[3, 5]].tolist() == [2, 1]
+    assert market.missing_before(kept[:0], parse_timeframe(timeframe)).tolist() == []
+
+
+def test_session_opens_are_those_of_the_calendar():
+    assert CRYPTO.session_opens(utc("2024-03-04")).tolist() == []
+    opens = pd.to_datetime(STOCKS.session_opens(utc("2024-03-08")), unit="s", utc=True)
+    week = opens[(opens >= utc("2024-03-08")) & (opens < utc("2024-03-13"))]  # the clocks change on the 10th
+    assert week.tolist() == [utc("2024-03-08 14:30"), utc("2024-03-11 13:30"), utc("2024-03-12 13:30")]
+    assert opens.is_monotonic_increasing
+
+
 def test_an_unknown_calendar_is_refused():
     with pytest.raises(BarsError, match="unknown calendar 'NYMOON'"):
         Market("X", calendar="NYMOON")

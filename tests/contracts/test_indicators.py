@@ -22,22 +22,25 @@ from hissbt.indicators import Forecast, HiSS
 from hissbt.stream import Stream
 
 
-def forecast_case(bars: Bars, indicator: type[Forecast], folder, **network) -> Case:
+def forecast_case(bars: Bars, indicator: type[Forecast], folder, resets=(), **network) -> Case:
     bundle = random_bundle(bars, **network)
     bundle.save(folder / "bundle")
 
     def direct(bars: Bars) -> np.ndarray:
-        lines = Stream(bundle).scan(bars.arrays())
+        lines = Stream(bundle, **dict(resets)).scan(bars.arrays())
         lines[: bundle.warmup - 1] = np.nan
         return lines
 
-    return Case(indicator, {"model": str(folder / "bundle")}, direct)
+    return Case(indicator, {"model": str(folder / "bundle"), **dict(resets)}, direct)
 
 
 CASES = {
     "hiss": lambda bars, folder: forecast_case(bars, HiSS, folder),
     "hiss with summed levels and conv downsampling": lambda bars, folder: forecast_case(
         bars, HiSS, folder, strides=(2, 8), downsample="conv", fuse="sum", blocks=("mamba", "s4d", "s4d")
+    ),
+    "hiss that warms up again every day": lambda bars, folder: forecast_case(
+        bars, HiSS, folder, {"reset_after": "session", "rewarm": True}
     ),
     "flat s4d": lambda bars, folder: forecast_case(bars, Forecast, folder, strides=(), blocks=("s4d",)),
     "flat mamba": lambda bars, folder: forecast_case(bars, Forecast, folder, strides=(), blocks=("mamba",)),
@@ -122,6 +125,33 @@ def test_two_processes_of_optstrategy_give_the_same_lines(case, bars):
 @pytest.mark.parametrize("other_future", OTHER_FUTURES)
 def test_no_line_depends_on_the_future(case, bars, other_future, runonce):
     assert_causal(case, bars[:60], other_future, runonce=runonce)
+
+
+@pytest.fixture(scope="module")
+def gapped(bars) -> Bars:
+    """Bars with a gap of 4 and, before a model of 20 bars of warm-up is warm again, one of 3, and one of 2."""
+    missing = bars.frame.index[[30, 31, 32, 33, 40, 41, 42, 110, 111]]
+    return Bars(bars.frame.drop(missing), bars.market, bars.timeframe)
+
+
+@pytest.fixture(params=[False, True], ids=["valid at once", "warm again"], scope="module")
+def resetting(request, bars, tmp_path_factory) -> Case:
+    resets = {"reset_after": "3h", "rewarm": request.param}
+    return forecast_case(bars, HiSS, tmp_path_factory.mktemp("case"), resets)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_gaps_reset_the_model_alike_in_every_run_mode(resetting, gapped, mode):
+    lines = run_lines(resetting, gapped, **mode)
+    np.testing.assert_array_equal(lines, resetting.direct(gapped))
+    cold = np.isnan(lines).all(axis=1).nonzero()[0].tolist()
+    assert cold == [*range(19), *(range(30, 55) if resetting.params["rewarm"] else ())]
+
+
+@pytest.mark.parametrize("runonce", [True, False])
+@pytest.mark.parametrize("other_future", OTHER_FUTURES)
+def test_no_line_after_a_gap_depends_on_the_future(resetting, gapped, other_future, runonce):
+    assert_causal(resetting, gapped[:62], other_future, residues=36, runonce=runonce)
 
 
 class OneBarLeak(Forecast):

@@ -1,7 +1,10 @@
 """What a user meets when the model or the data does not fit."""
 
+from itertools import pairwise
+
 import backtrader as bt
 import numpy as np
+import pandas as pd
 import pytest
 from bundles import random_bundle
 
@@ -9,13 +12,15 @@ from hissbt.bars import Bars
 from hissbt.errors import BarsError, BundleError, FeatureError, StreamError
 from hissbt.feeds import BarsFeed
 from hissbt.indicators import Forecast, HiSS
+from hissbt.market import Market
+from hissbt.stream import Stream
 
 
 class Reader(bt.Strategy):
-    params = (("model", None), ("indicator", HiSS))
+    params = (("model", None), ("indicator", HiSS), ("reset_after", None))
 
     def __init__(self):
-        self.hiss = self.p.indicator(self.data, model=self.p.model)
+        self.hiss = self.p.indicator(self.data, model=self.p.model, reset_after=self.p.reset_after)
         self.first = None
 
     def next(self):
@@ -115,6 +120,26 @@ def test_a_bar_that_backtrader_shows_before_its_time_is_refused(bars):
     cerebro.addstrategy(Second)
     with pytest.raises(StreamError, match="2024-01-02 02:00:00 before its time"):
         cerebro.run()
+
+
+@pytest.mark.parametrize("since", ["2024-01-08", "2024-07-08"], ids=["winter", "summer"])
+def test_a_session_that_goes_on_after_midnight_in_utc_is_not_cut(bars, since):
+    market = Market("ES", calendar="CMES")  # opens at 17:00 in Chicago
+    since = pd.Timestamp(since, tz="UTC")
+    closes = market.expected_closes(since, since + pd.Timedelta(days=3), pd.Timedelta("1h"))
+    futures = Bars(bars.frame[: len(closes)].set_index(closes), market, "1h")
+    bundle = random_bundle(bars)
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(BarsFeed(futures))
+    cerebro.addstrategy(Reader, model=bundle, reset_after="session")
+    lines = np.array([line.array for line in cerebro.run()[0].hiss.lines]).T  # [T,3]
+    hours = futures.open_times.tz_convert("America/Chicago").hour
+    begins = sorted({0, *np.flatnonzero(hours == 17)})
+    assert len(begins) == 4
+    for begin, end in pairwise([*begins, len(futures)]):
+        expected = Stream(bundle).scan(futures[begin:end].arrays())
+        known = slice(max(0, bundle.warmup - 1 - begin), None)
+        np.testing.assert_array_equal(lines[begin:end][known], expected[known])
 
 
 def test_two_indicators_of_one_model_do_not_share_state(bars):

@@ -10,8 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_forecast import ScriptedForecast
 
+from hissbt.bars import Bars
 from hissbt.errors import StrategyError
+from hissbt.feeds import BarsFeed, load_bars
+from hissbt.market import Market
 from hissbt.reports.ledger import Ledger
+from hissbt.timeframe import parse_timeframe
 from hissbt.trading.guards import DrawdownGuard
 
 COMMISSION = 0.00055
@@ -185,6 +189,56 @@ def test_bars_before_since_are_left_out_and_give_the_starting_point():
     assert frame["fees"].sum() == 0
     assert frame.attrs == {"start_value": pytest.approx(1e6 + 100 - 1000 * COMMISSION), "start_price": 110}
     assert ledger_of(feed([100, 110])).frame.attrs == {"start_value": 1e6, "start_price": 100}
+
+
+WAYS = {
+    "read at the end": {},
+    "bar by bar": {"runonce": False, "preload": False},
+    "recorded with exactbars": {"exactbars": 1},
+}
+
+
+@pytest.mark.parametrize("cerebro", WAYS.values(), ids=WAYS)
+def test_missing_bars_are_counted_by_the_timeframe_of_a_stock_feed(cerebro):
+    frame = feed([100.0] * 9).p.dataname.drop(pd.date_range("2024-01-01 02:00", freq="2h", periods=3))
+    frame = frame.drop(frame.index[-2])
+    minutes = {"timeframe": bt.TimeFrame.Minutes, "compression": 60}
+    ledger = ledger_of(bt.feeds.PandasData(dataname=frame, **minutes), cerebro=cerebro)
+    assert ledger.frame["gap"].tolist() == [0, 1, 1, 1, 1]
+    assert ledger.frame["gap"].dtype == np.int64
+    late = bt.feeds.PandasData(dataname=frame, **minutes)
+    ledger = ledger_of(late, cerebro=cerebro, ledger={"since": "2024-01-01 04:00"})
+    assert ledger.frame["gap"].tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("cerebro", WAYS.values(), ids=WAYS)
+def test_missing_bars_are_counted_by_the_calendar_of_bars(cerebro):
+    def bars(timeframe, absent):
+        closes = market.expected_closes(since, until, parse_timeframe(timeframe)).delete(absent)
+        values = dict.fromkeys(("open", "high", "low", "close", "volume"), 1.0)
+        return Bars(pd.DataFrame(values, index=closes), market, timeframe)
+
+    market = Market("ABC", calendar="XNYS")
+    since, until = (pd.Timestamp(day, tz="UTC") for day in ("2024-03-27", "2024-04-03"))  # Good Friday: the 29th
+    daily = ledger_of(BarsFeed(bars("1d", [2])), cerebro=cerebro).frame
+    assert daily["gap"].tolist() == [0, 0, 1, 0]
+    hourly = ledger_of(BarsFeed(bars("1h", [4, 7, 8])), cerebro=cerebro).frame
+    assert hourly["gap"].tolist() == [0, 0, 0, 0, 1, 0, 2, *[0] * (len(hourly) - 7)]
+
+
+@pytest.mark.parametrize("cerebro", [{}, {"runonce": False}, {"exactbars": 1}])
+def test_the_gaps_of_real_bars_are_in_the_ledger(market_data, cerebro):
+    bars = load_bars(market_data / "binance_spot_BTCUSDT_1h_2017-08_2024-04_GAPS.csv.gz")["2017-09":"2019-06"]
+    frame = ledger_of(BarsFeed(bars), cerebro=cerebro).frame
+    gaps = frame.loc[frame["gap"] > 0, ["close_time", "gap"]].to_numpy().tolist()
+    assert gaps == [[gap.before, gap.missing] for gap in bars.gaps]
+    assert max(missing for _, missing in gaps) == 33
+
+
+def test_all_28_gaps_with_128_bars_are_in_the_ledger(market_data):
+    bars = load_bars(market_data / "binance_spot_BTCUSDT_1h_2017-08_2024-04_GAPS.csv.gz")
+    gap = ledger_of(BarsFeed(bars)).frame["gap"]
+    assert ((gap > 0).sum(), gap.sum()) == (28, 128)
 
 
 def test_the_guard_is_recorded():

@@ -116,6 +116,13 @@ def test_a_run_without_trades_and_signals_says_why(bars, tmp_path, size, reason)
     assert "<svg" not in text
 
 
+def test_gaps_are_noted_on_the_page(bars, tmp_path):
+    whole, holed = bars[:4], Bars(bars.frame[:6].drop(bars.frame.index[[1, 2, 4]]), bars.market, bars.timeframe)
+    assert "Gaps" not in page_text(tearsheet(run(whole, BuyAndHold), tmp_path / "whole.html"))
+    page = tearsheet(run(holed, BuyAndHold), tmp_path / "holed.html", notes={"Trades": "1"})
+    assert "Trades: 1 • Gaps: 2 (3 bars missing)" in page_text(page)
+
+
 def test_a_few_days_are_not_charted(bars, tmp_path):
     text = page_text(tearsheet(run(bars[:4], BuyAndHold), tmp_path / "page.html"))
     assert "The run spans 4 day(s)" in text

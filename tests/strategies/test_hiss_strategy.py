@@ -7,11 +7,15 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
+from bundles import random_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_forecast import ScriptedForecast
 
 from hissbt.errors import StrategyError
+from hissbt.feeds import BarsFeed, load_bars
+from hissbt.loop import accelerate
+from hissbt.reports.ledger import Ledger
 from hissbt.strategies.buy_and_hold import BuyAndHold
 from hissbt.strategies.hiss import HiSSStrategy
 from hissbt.trading.sizing import FLAT
@@ -252,6 +256,113 @@ def test_a_position_is_closed_even_when_the_account_owes_money():
     strategy = run([*flat(100), (100, 900, 100, 900), *flat(900, 2)], [DOWN] * 4)
     assert strategy.notes[1]["value"] < 0
     assert [np.sign(size) for size in sizes(strategy)] == [0, -1, 0, 0]
+
+
+COLD = (math.nan, math.nan, math.nan)
+
+
+@pytest.mark.parametrize("gap", ["4h", "session"])
+def test_a_forecast_that_is_cold_after_a_gap_closes_the_position_at_the_next_open_and_waits(gap):
+    prices = [*flat(100, 3), (103, 103, 103, 103), *flat(103, 4)]
+    strategy = run(prices, [UP, UP, COLD, COLD, COLD, UP, UP, UP], on_gap="flatten", gap=gap)
+    assert [np.sign(size) for size in sizes(strategy)] == [0, 1, 1, 0, 0, 0, 1, 1]
+    assert [o.info["reason"] for n in strategy.notes[2:5] for o in n["new"]] == ["gap"]
+    (close,) = (o for o in strategy.placed if o.info["reason"] == "gap")
+    assert close.executed.price == 103
+    assert (4, "Canceled") in strategy.status["stop"]
+
+
+def test_an_entry_on_its_way_is_cancelled_when_the_forecast_is_cold():
+    strategy = run(flat(100, 4), [UP, COLD, COLD, COLD], on_gap="flatten", gap="4h", filler=lambda *_: 0)
+    assert strategy.status["entry"][-1] == (3, "Canceled")
+    assert sizes(strategy) == [0] * 4
+
+
+def test_a_forecast_that_leaves_its_side_though_warm_is_no_gap():
+    strategy = run(flat(100, 5), [UP, UP, NONE, COLD, COLD], on_gap="flatten", gap="4h")
+    assert [o.info["reason"] for n in strategy.notes[2:] for o in n["new"]] == ["signal"]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"on_gap": "ignore"}, "on_gap is 'ignore': write bridge, reset or flatten"),
+        ({"on_gap": "flatten"}, "on_gap=flatten needs a gap"),
+        ({"gap": "4h"}, "gap='4h' means nothing to on_gap=bridge"),
+    ],
+)
+def test_an_answer_to_gaps_that_is_only_half_given_is_refused(params, message):
+    with pytest.raises(StrategyError, match=message):
+        run(flat(100, 3), [UP] * 3, **params)
+
+
+EAGER = {"prob_long": 0.5, "prob_short": 0.5, "max_drawdown": 0.9}
+
+
+@pytest.fixture(scope="module")
+def gapped(market_data):
+    """Real hourly bars with 14 gaps, the longest of 33 bars."""
+    bars = load_bars(market_data / "binance_spot_BTCUSDT_1h_2017-08_2024-04_GAPS.csv.gz")["2017-09":"2018-12"]
+    assert max(gap.missing for gap in bars.gaps) == 33
+    return bars
+
+
+@pytest.fixture(scope="module")
+def bundle(gapped):
+    return random_bundle(gapped[:500])
+
+
+def ledger_of(bars, bundle, fast=False, mode=None, **params):
+    cerebro = bt.Cerebro(stdstats=False, **(mode or {}))
+    cerebro.adddata(BarsFeed(bars))
+    cerebro.addstrategy(HiSSStrategy, model=bundle, **EAGER, **params)
+    cerebro.addanalyzer(Ledger)
+    cerebro.broker.setcash(100_000.0)
+    cerebro.broker.setcommission(commission=0.00055)
+    if fast:
+        accelerate(cerebro)
+    ledger = cerebro.run()[0].analyzers[0]
+    assert ledger.loop["path"] == ("fast" if fast else "stock")
+    return ledger
+
+
+def test_a_run_is_flat_from_the_second_bar_after_each_gap_until_the_model_is_warm(gapped, bundle):
+    ledger = ledger_of(gapped, bundle, on_gap="flatten", gap="1h")
+    frame, trades = ledger.frame, ledger.trades
+    rows = frame.index[frame["gap"] > 0]
+    assert len(rows) == len(gapped.gaps)
+    assert (frame["position"] != 0).mean() > 0.3
+    for row in rows:
+        cold = slice(row, row + bundle.warmup - 2)  # including the end
+        assert frame.loc[cold, "prob_up"].isna().all()
+        assert (frame.loc[row + 1 : row + bundle.warmup - 1, "position"] == 0).all()
+    closed = trades[trades["exit_reason"] == "gap"]
+    held = [row + 1 for row in rows if frame["position"][row]]
+    assert closed["exit_time"].tolist() == frame["close_time"][held].tolist()
+    assert closed["exit_price"].to_numpy() == pytest.approx(gapped.frame["open"].iloc[held].to_numpy(), rel=1e-12)
+    assert len(held) > 3
+
+
+@pytest.mark.parametrize("on_gap", ["flatten", "reset"])
+@pytest.mark.parametrize("gap", ["2h", "session"])
+def test_gaps_are_answered_alike_in_both_loops_and_bar_by_bar(gapped, bundle, on_gap, gap):
+    bars = gapped["2018-06":"2018-08"]
+    stock = ledger_of(bars, bundle, on_gap=on_gap, gap=gap)
+    assert ("gap" in stock.trades["exit_reason"].tolist()) == (on_gap == "flatten")
+    for other in ({"fast": True}, {"mode": {"runonce": False}}, {"mode": {"exactbars": 1}}):
+        ledger = ledger_of(bars, bundle, on_gap=on_gap, gap=gap, **other)
+        for table in ("frame", "trades", "orders"):
+            pd.testing.assert_frame_equal(getattr(ledger, table), getattr(stock, table), check_exact=True)
+
+
+def test_a_reset_changes_forecasts_after_a_gap_only_and_a_bridge_none(gapped, bundle):
+    bars = gapped["2018-02-01":"2018-02-15"]
+    bridged, reset = (ledger_of(bars, bundle, **p).frame for p in ({}, {"on_gap": "reset", "gap": "1d"}))
+    (row,) = bridged.index[bridged["gap"] > 0]
+    alike = bridged["prob_up"].eq(reset["prob_up"]) | bridged["prob_up"].isna()
+    assert alike[:row].all()
+    assert not alike[row : row + 10].any()
+    assert reset["prob_up"][row:].notna().all()
 
 
 def test_a_strategy_without_a_model_says_so():

@@ -34,8 +34,8 @@ def entry(rows, bundle, tmp_path, monkeypatch) -> Path:
     return path
 
 
-def is_read(bundle, rows, reset_after=None) -> bool:
-    return bool((cached_scan(Stream(bundle, reset_after), rows) == 7.0).all())
+def is_read(bundle, rows, *rule) -> bool:
+    return bool((cached_scan(Stream(bundle, *rule), rows) == 7.0).all())
 
 
 def test_the_same_model_over_the_same_bars_is_read(entry, bundle, rows):
@@ -70,6 +70,10 @@ def test_another_scale_of_the_targets_is_computed_again(entry, bundle, rows):
 
 def test_another_reset_rule_is_computed_again(entry, bundle, rows):
     assert not is_read(bundle, rows, "session")
+    assert not is_read(bundle, rows, None, True)
+    first, last = rows[[0, -1], 0]
+    assert not is_read(bundle, rows, None, False, [first])
+    assert is_read(bundle, rows, None, False, [last, last + 86_400])  # sessions to come
 
 
 @pytest.mark.parametrize("module", ["features", "targets", "kernels", "networks", "plan"])

@@ -172,6 +172,44 @@ def test_a_bar_after_a_reset_can_be_revised(bundle, rows):
     np.testing.assert_array_equal(stream.revise(gapped[20]), Stream(bundle).step(gapped[20]))
 
 
+def warm(ages, warmup):
+    return np.array(ages) >= warmup
+
+
+def test_after_a_reset_nothing_is_said_until_the_warm_up_has_passed_again(bundle, rows):
+    gapped = np.delete(rows[:90], [30, 31, 32, 40, 41, 42], axis=0)  # the second gap comes before it is warm again
+    said = Stream(bundle, "3h").scan(gapped)
+    is_warm = warm([*range(1, 31), *range(1, 8), *range(1, 48)], bundle.warmup)
+    outputs = Stream(bundle, "3h", rewarm=True).scan(gapped)
+    np.testing.assert_array_equal(outputs, np.where(is_warm[:, None], said, np.nan))
+    assert 0 < is_warm[30:].sum() < 54
+
+
+@pytest.mark.parametrize("cut", [25, 30, 31, 35, 49, 50])
+def test_a_stream_taken_up_again_while_it_warms_up_again_knows_for_how_long(bundle, rows, cut):
+    gapped = np.delete(rows[:60], [30, 31, 32], axis=0)
+    rule = {"reset_after": "3h", "rewarm": True}
+    whole = Stream(bundle, **rule).scan(gapped)
+    first, second, bar_by_bar = (Stream(bundle, **rule) for _ in range(3))
+    first.scan(gapped[:cut])
+    second.restore(first.snapshot())
+    np.testing.assert_array_equal(second.scan(gapped[cut:]), whole[cut:])
+    np.testing.assert_array_equal([bar_by_bar.step(row) for row in gapped], whole)
+    np.testing.assert_array_equal(second.revise(gapped[-1]), whole[-1])
+    assert np.isnan(whole[30:49]).all()
+    assert np.isfinite(whole[49:]).all()
+
+
+def test_sessions_that_go_on_after_midnight_are_not_cut(bundle, rows):
+    hours = rows[:60]  # the first bar opens at midnight; sessions open at 23:00 and pause from 22:00 on
+    open_s = hours[:, 0] - 3600
+    hours = hours[open_s % 86400 != 22 * 3600]
+    opens = hours[0, 0] - 3600 + 3600 * np.array([-1, 23, 47])
+    outputs = Stream(bundle, "session", session_opens=opens).scan(hours)
+    for part in (slice(0, 22), slice(22, 45), slice(45, None)):
+        np.testing.assert_array_equal(outputs[part], Stream(bundle).scan(hours[part]))
+
+
 def test_another_reset_rule_is_refused(bundle):
     with pytest.raises(ConfigError, match="'weekly' is neither a length such as 4h nor 'session'"):
         Stream(bundle, "weekly")
