@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections import deque
 from datetime import UTC, datetime, timedelta
@@ -20,10 +21,12 @@ from hissbt.feeds.closed import Hole
 from hissbt.feeds.fetch import fetch, timeframe_ms
 from hissbt.feeds.live_source import LiveSettings, LiveSource, Over
 from hissbt.feeds.named import lacks_bars
+from hissbt.feeds.slots import to_utc
 from hissbt.feeds.store import BarStore
 from hissbt.timeframe import parse_timeframe
 
 _QCHECK_S = 0.5
+_LOG = logging.getLogger(__name__)
 
 
 def ExchangeFeed(
@@ -112,7 +115,8 @@ class LiveFeed(bt.feed.DataBase):
 
     Notifies DELAYED while it fills back, LIVE when that has been delivered, CONNBROKEN when the exchange is lost,
     then again DELAYED and LIVE. Cerebro's loop waits ``qcheck`` seconds at most for the next bar. An error of the
-    exchange's side is raised from Cerebro.run.
+    exchange's side is raised from Cerebro.run. Bars that the exchange itself lacks while it runs are left out, and
+    told to the log and in ``holes``.
     """
 
     _source: LiveSource | None = None
@@ -175,6 +179,8 @@ class LiveFeed(bt.feed.DataBase):
                 raise item.error
         elif isinstance(item, Hole):
             self.holes.append(item)
+            first, end = to_utc(item.first_ms), to_utc(item.end_ms)
+            _LOG.warning("%s has no bars from %s to %s: none are delivered", self.p.dataname.dataset, first, end)
         elif isinstance(item, str):
             self.put_notification(getattr(self, item))
         else:

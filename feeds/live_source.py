@@ -52,17 +52,17 @@ class LiveSettings:
     exchange: str
     symbol: str
     timeframe: str
-    since: Time | None = None
-    until: Time | None = None
-    store: BarStore | None = None
-    endpoint: str | None = None
-    testnet: bool = False
-    allow_gaps: bool = False
-    timeout_s: float = 10.0
-    patience_s: float = 120.0
-    pause_s: float = 0.5
-    quiet_s: float = 30.0
-    silence_s: float = 90.0
+    since: Time | None
+    until: Time | None
+    store: BarStore | None
+    endpoint: str | None
+    testnet: bool
+    allow_gaps: bool
+    timeout_s: float
+    patience_s: float
+    pause_s: float
+    quiet_s: float
+    silence_s: float
 
     @property
     def dataset(self) -> Dataset:
@@ -102,7 +102,8 @@ class LiveSource:
         """Close all connections and wait for the thread to end. Does no harm when it has ended already."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join()
+        if threading.current_thread() is not self._thread:  # a finalizer may run anywhere
+            self._thread.join()
 
     def _run(self) -> None:
         asyncio.run(self._supervise())
@@ -122,12 +123,17 @@ class LiveSource:
             self._tell(DELAYED)
             first_ms = await self._fill_back(client, since_ms, end_ms)
             self._bars = ClosedBars(first_ms, self._step_ms, grace_ms=GRACE_MS, answers=ANSWERS, end_ms=end_ms)
-            watching = asyncio.create_task(self._watch(client.markets[self._dataset.symbol]))
+            tasks = [asyncio.create_task(self._follow(client))]
+            if self._settings.exchange == BYBIT.exchange:
+                tasks.append(asyncio.create_task(self._watch(client.markets[self._dataset.symbol])))
             try:
-                await self._follow(client)
+                # The second ends with an error only, as the first may.
+                ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.gather(*ended)
             finally:
-                watching.cancel()
-                await asyncio.gather(watching, return_exceptions=True)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     def _open(self, **kind: Any) -> Exchange:
         settings = self._settings
@@ -209,12 +215,12 @@ class LiveSource:
     # --- websocket
 
     async def _watch(self, market: dict) -> None:
-        """Keep a websocket open where we know how to read it, and begin anew when it breaks."""
+        """Keep Bybit's websocket open, and open another one whenever it breaks."""
         import aiohttp
         import ccxt
 
         settings, pause_s = self._settings, self._settings.pause_s
-        while settings.exchange == BYBIT.exchange:
+        while True:
             async with self._open(pro=True) as stream:
                 stream.set_markets([market])
                 with contextlib.suppress(ccxt.BaseError, aiohttp.ClientError, OSError):

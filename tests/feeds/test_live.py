@@ -134,6 +134,29 @@ def test_an_exchange_that_only_ccxt_knows_is_polled(replay, hourly_bars, store):
     assert server.counts.requests["websocket"] == 0
 
 
+@pytest.mark.parametrize(
+    ("category", "name", "symbol"), [("spot", "BTCUSDT", "BTC/USDT"), ("inverse", "BTCUSD", "BTC/USD:BTC")]
+)
+def test_live_bars_of_other_categories_are_those_of_their_history(
+    replay, hourly_bars, store, category, name, symbol
+):
+    opens = hourly_bars.open_times
+    clock = Clock(opens[30], speed=0.0)
+    server = replay(hourly_bars, category=category, symbol=name, clock=clock)
+    where = {"store": store, "endpoint": server.url, "since": opens[0], "until": opens[60]}
+    live = hissbt.BybitFeed(symbol, "1h", live=True, **where, **HURRY | PATIENT)
+    seen = events(live, clock)
+    assert seen[-1] == 60
+    assert server.counts.requests["websocket"] == 1
+    history = hissbt.BybitFeed(symbol, "1h", **where)
+    lines = [live.lines.datetime, live.open, live.high, live.low, live.close, live.volume]
+    expected = backtest(history.bars)
+    rows = np.column_stack([line.array[:60] for line in lines])
+    by_name = dict(zip(live.getlinealiases(), expected.T[1:], strict=False))
+    columns = [by_name[name] for name in ("datetime", "open", "high", "low", "close", "volume")]
+    np.testing.assert_array_equal(rows, np.column_stack(columns))
+
+
 def test_two_live_feeds_run_side_by_side(replay, hourly_bars, store):
     clock = Clock(hourly_bars.open_times[20], speed=FAST)
     pair = [Series("linear", name, hourly_bars) for name in (SERIES, "ETHUSDT")]
@@ -229,7 +252,7 @@ def test_a_socket_that_falls_silent_is_broken_delayed_live(market):
     assert server.counts.requests["websocket"] >= 2
 
 
-def test_a_bar_that_the_exchange_lacks_is_left_out_and_noted(market, hourly_bars):
+def test_a_bar_that_the_exchange_lacks_is_left_out_and_noted(market, hourly_bars, caplog):
     opens = hourly_bars.open_times
     _, feed = market(faults=Faults(kinds=(), holes=[(opens[50], opens[52])]))
     live = feed()
@@ -239,6 +262,7 @@ def test_a_bar_that_the_exchange_lacks_is_left_out_and_noted(market, hourly_bars
     assert [(hole.first_ms, hole.end_ms) for hole in live.holes] == [
         (opens[50].value // 10**6, opens[52].value // 10**6)
     ]
+    assert "trade 1h has no bars from 2024-01-03 02:00:00+00:00 to 2024-01-03 04:00:00+00:00" in caplog.text
 
 
 # --- errors
