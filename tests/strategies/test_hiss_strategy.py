@@ -278,8 +278,11 @@ def test_an_entry_on_its_way_is_cancelled_when_the_forecast_is_cold():
     assert sizes(strategy) == [0] * 4
 
 
-def test_a_forecast_that_leaves_its_side_though_warm_is_no_gap():
-    strategy = run(flat(100, 5), [UP, UP, NONE, COLD, COLD], on_gap="flatten", gap="4h")
+@pytest.mark.parametrize(
+    ("forecast", "answer"), [(NONE, {"on_gap": "flatten", "gap": "4h"}), (COLD, {"on_gap": "bridge"})]
+)
+def test_a_forecast_that_leaves_its_side_for_another_reason_is_no_gap(forecast, answer):
+    strategy = run(flat(100, 5), [UP, UP, forecast, COLD, COLD], **answer)
     assert [o.info["reason"] for n in strategy.notes[2:] for o in n["new"]] == ["signal"]
 
 
