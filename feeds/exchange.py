@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import difflib
 import ipaddress
+import logging
 import os
 import random
 import re
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from ccxt.async_support import Exchange
 
 Answer = TypeVar("Answer")
+
+_LOG = logging.getLogger(__name__)
+_SILENT_S = 5.0  # so long a failing request is nobody's business
 
 _LONGEST_PAUSE_S = 30.0
 # Of the replies 4xx these say "not now": forbidden is Bybit's word for too many requests, 418 Binance's.
@@ -219,7 +223,8 @@ async def ask(
 
     tally = Counter() if tally is None else tally
     jitter = jitter or random.Random(0)
-    end = time.monotonic() + patience_s
+    began = time.monotonic()
+    end, is_told = began + patience_s, False
     while True:
         tally["requests"] += 1
         try:
@@ -236,6 +241,9 @@ async def ask(
                     f"the exchange gave no good answer within {patience_s:g} s, the last time {_short(error)}: "
                     "look at the network, then fetch again, which continues where this stopped"
                 ) from error
+        if not is_told and time.monotonic() > began + _SILENT_S:
+            _LOG.warning("no good answer from the exchange so far, asking for up to %g s", patience_s)
+            is_told = True
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         await asyncio.sleep(pause)
 
