@@ -564,11 +564,12 @@ def _compiled_run(version: int):
             step_all(feature_plan, bar, D[2:memory], values)
             _take_inputs(S, inputs, values, means, stds, clip)
             _walk(plan, S, W, int(D[0]))
-            out[t, 0], out[t, 1], out[t, 2] = in_units(
-                S[outputs], S[outputs + 1], S[outputs + 2], ret_mean, ret_std, vol_scale
-            )
-            if D[0] <= cold_bars:
-                out[t, 0], out[t, 1], out[t, 2] = np.nan, np.nan, np.nan
+            if D[0] > cold_bars:
+                out[t, 0], out[t, 1], out[t, 2] = in_units(
+                    S[outputs], S[outputs + 1], S[outputs + 2], ret_mean, ret_std, vol_scale
+                )
+            else:
+                out[t] = np.nan
         return -1
 
     return run
