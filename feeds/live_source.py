@@ -21,7 +21,8 @@ import numpy as np
 from hissbt.bars import Time
 from hissbt.feeds.closed import ClosedBars, Hole
 from hissbt.feeds.exchange import ask, load_markets, network_of, open_client, passes, server_time_ms
-from hissbt.feeds.fetch import ANSWERS, GRACE_MS, Session, asked_span, download
+from hissbt.feeds.fetch import GRACE_MS, asked_span, download
+from hissbt.feeds.history import ANSWERS, Session
 from hissbt.feeds.pages import ask_page, bar_length_ms, check_ability, rows_a_page
 from hissbt.feeds.slots import slot_at_or_before
 from hissbt.feeds.store import BarStore, Dataset

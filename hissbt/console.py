@@ -30,7 +30,7 @@ from hissbt.atomic import to_json
 if TYPE_CHECKING:
     from hissbt.backtest import Run
     from hissbt.bundle import ModelBundle
-    from hissbt.feeds.fetch import Fetched
+    from hissbt.feeds.history import Fetched
 
 _RESULTS = {
     "total_return": "{:+.2%}",

@@ -17,7 +17,8 @@ from hissbt.console import show_fetched
 from hissbt.errors import ConfigError, FetchError
 from hissbt.feeds import load_bars
 from hissbt.feeds.exchange import network_of
-from hissbt.feeds.fetch import Fetched, fetch
+from hissbt.feeds.fetch import fetch
+from hissbt.feeds.history import Fetched
 from hissbt.feeds.replay import Clock, Faults, Series
 from hissbt.feeds.store import BarStore, Dataset
 from hissbt.market import Market
