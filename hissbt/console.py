@@ -107,17 +107,18 @@ def show_fetched(fetched: list[Fetched], root: Path, as_json: bool = False) -> N
     if as_json:
         _last(to_json({"store": str(root), "datasets": [_fetched_fields(one) for one in fetched]}))
         return
-    table = Table()
-    for heading in ("dataset", "new", "gaps", "missing", "begins", "requests", "repeated", "s"):
-        table.add_column(heading, justify="left" if heading == "dataset" else "right")
+    table = Table(title=" and ".join({f"{one.dataset.exchange} {one.dataset.network}": None for one in fetched}))
+    for heading in ("dataset", "new", "missing", "begins", "requests"):
+        left = heading == "dataset"
+        table.add_column(heading, justify="left" if left else "right", no_wrap=left)
     for one in fetched:
         missing = sum(gap.count for gap in one.gaps)
         table.add_row(
-            str(one.dataset),
-            *(f"{count:,}" for count in (one.bars, len(one.gaps), missing)),
+            f"{one.dataset.symbol} {one.dataset.kind} {one.dataset.timeframe}",
+            f"{one.bars:,}",
+            f"{missing:,}",
             f"{one.begins:%Y-%m-%d %H:%M}" if one.begins else "",
-            *(f"{count:,}" for count in (one.requests, sum(one.retries.values()))),
-            f"{one.elapsed_s:.1f}",
+            f"{one.requests:,}",
         )
     Console().print(table)
     for one in fetched:
