@@ -116,7 +116,7 @@ class History:
         for chunk in self._chunks(history):
             self.holes += self._lacking(self._present(*chunk), *chunk)
         self.holes = joined(self.holes)
-        self._note_beginning()
+        await self._note_beginning()
         self._ended_s = time.monotonic()
 
     def slots(self, span_ms: int) -> int:
@@ -238,12 +238,19 @@ class History:
                 return day, day
         return end, end
 
-    def _note_beginning(self) -> None:
+    async def _note_beginning(self) -> None:
         """Take a hole from the very first slot on for the time before history, if bars follow and none precede."""
         if not self.holes or self.holes[0][0] != self.first or self.holes[0][1] >= self.end:
             return
-        if len(self._store.opens(self.dataset, None, to_utc(self.first))) == 0:
+        if len(self._store.opens(self.dataset, None, to_utc(self.first))) == 0 and not await self._has_earlier():
             self._store.set_begins(self.dataset, self.holes.pop(0)[1])
+
+    async def _has_earlier(self) -> bool:
+        """Ask whether the exchange has rows before the first slot, which then lies in a hole."""
+        for _ in range(ANSWERS):
+            if len(await self._ask(self.dataset, self.first - self._grid.window_ms, self.first)):
+                return True
+        return False
 
 
 async def all_or_none(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:

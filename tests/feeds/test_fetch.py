@@ -293,6 +293,15 @@ def test_bars_missing_right_after_stored_ones_are_a_hole_though_they_come_first(
         fetch_one(store, server.url, since=START + 50 * HOUR)
 
 
+def test_history_does_not_begin_behind_a_hole(replay, hourly_bars, store):
+    server = replay(without_rows(hourly_bars, range(50, 60)))
+    with pytest.raises(FetchError, match="5 of"):
+        fetch_one(store, server.url, since=START + 55 * HOUR)
+    earlier = fetch_one(store, server.url, allow_gaps=True)
+    assert earlier.begins is None
+    assert len(store.opens(earlier.dataset)) == len(hourly_bars) - 10
+
+
 def test_the_gaps_of_real_bars_are_reported_exactly(replay, market_data, store):
     path = market_data / "binance_spot_BTCUSDT_1h_2017-08_2024-04_GAPS.csv.gz"
     bars = load_bars(path, timeframe="1h")
