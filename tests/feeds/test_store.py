@@ -5,7 +5,6 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -385,7 +384,7 @@ def test_a_kill_at_any_moment_loses_no_finished_window(store, start, tmp_path):
         if number % 2:
             wait_for_temporary(store.folder(HOURLY), process)  # kill between write and rename, or in the rename
         else:
-            time.sleep(chance.uniform(0.02, 0.3))
+            process.join(chance.uniform(0.02, 0.3))
         process.kill()
         process.join()
         caught += any(store.folder(HOURLY).glob(".2024*"))

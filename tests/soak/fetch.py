@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import math
 import random
@@ -178,7 +179,8 @@ def _kill_one(
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         _wait(lambda: process.poll() is not None or server.counts.requests["kline"] > asked)
         before = _stored(store)
-        time.sleep(chance.uniform(0, usual_s))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0, usual_s))
         if while_replacing:
             _wait(lambda: process.poll() is not None or any(_temporary_files(store)))
         if process.poll() is not None:
