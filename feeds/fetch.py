@@ -190,10 +190,14 @@ def _conclude(histories: list[History], allow_gaps: bool) -> list[Fetched]:
             span = f"{iso(history.first)} to {iso(history.end)}"
             raise FetchError(f"nothing of {history.dataset} is to be had, {span} is missing: choose another span")
     holes = {history: history.missing(history.holes) for history in histories if history.holes}
+    for history in histories:
+        if history not in holes:
+            history.finish()
     if holes and not allow_gaps:
         raise FetchError(f"{'; '.join(_sentence(*item) for item in holes.items())}: {_ADVICE}")
     for history in holes:
         history.accept_holes()
+        history.finish()
     return [history.fetched() for history in histories]
 
 

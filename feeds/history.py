@@ -108,6 +108,7 @@ class History:
         first = self.first if begins is None else max(self.first, begins)
         if first >= self.end:
             raise ConfigError(f"{self.dataset} begins at {iso(first)}: choose a later until")
+        await self._in_thread(self._begin)
         self.advance(self.slots(first - self.first))
         history, rest = (first, first) if begins is not None else await self._find_history()
         for chunk in self._chunks(rest):
@@ -131,6 +132,12 @@ class History:
         """Store the holes as gaps that nobody asks for again."""
         self._gaps = joined([*self._gaps, *self.holes])
         self._store.set_gaps(self.dataset, self._gaps)
+
+    def finish(self) -> None:
+        """Note that the span is complete."""
+        unfinished = self._store.unfinished(self.dataset)
+        if unfinished and self.first <= unfinished[0] and unfinished[1] <= self.end:
+            self._store.set_unfinished(self.dataset, None)
 
     def fetched(self) -> Fetched:
         """Return what was done."""
@@ -209,6 +216,11 @@ class History:
         if old is not None:
             rules = replace(rules, taker=old.taker, maker=old.maker, calendar=old.calendar)
         self._store.set_market(self.dataset, rules)
+
+    def _begin(self) -> None:
+        """Note what is to be downloaded: until it is complete, what is stored must not pass for all there is."""
+        first, end = self._store.unfinished(self.dataset) or (self.first, self.end)
+        self._store.set_unfinished(self.dataset, (min(first, self.first), max(end, self.end)))
 
     # --- where history begins
 

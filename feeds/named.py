@@ -36,8 +36,8 @@ def named_bars(name: str, since: Time | None = None, until: Time | None = None) 
 
     Bars of an exchange come from the store (of the network that HISSBT_<EXCHANGE>_ENDPOINT points to). With
     ``since``, what the store lacks is downloaded first; without it, everything is downloaded if there is
-    nothing. No network is used while the store is complete. Raises BarsError for a name that is none, StoreError
-    and FetchError.
+    nothing, and else what a download that broke off has left out. No network is used while the store is complete.
+    Raises BarsError for a name that is none, StoreError and FetchError.
     """
     exchange, _, rest = name.partition(":")
     symbol, _, timeframe = rest.rpartition(":")
@@ -88,9 +88,9 @@ def _check_exchange(exchange: str, name: str, example: str) -> None:
 
 
 def lacks_bars(store: BarStore, dataset: Dataset, since: Time | None, until: Time | None) -> bool:
-    """Tell whether the store lacks bars that have closed by this machine's clock; without ``since``, if all."""
+    """Tell whether the store lacks bars that have closed by this machine's clock; without ``since``, if it may."""
     if since is None:
-        return store.opens(dataset).size == 0
+        return _is_unfinished(store, dataset)
     step_ms = _ms(parse_timeframe(dataset.timeframe))
     first = _slot_after(_ms(parse_time(since)), step_ms)
     slots = np.arange(first, slot_at_or_before(_end_ms(until), step_ms), step_ms, dtype=np.int64)
@@ -101,9 +101,13 @@ def lacks_bars(store: BarStore, dataset: Dataset, since: Time | None, until: Tim
 def _lacks_funding(store: BarStore, dataset: Dataset, since: Time | None, until: Time | None) -> bool:
     events = store.opens(dataset)
     if since is None or len(events) == 0:
-        return len(events) == 0
+        return _is_unfinished(store, dataset)
     missing = missing_events(events, _ms(parse_time(since)), _end_ms(until))
     return _is_unaccounted(store, dataset, missing)
+
+
+def _is_unfinished(store: BarStore, dataset: Dataset) -> bool:
+    return store.opens(dataset).size == 0 or store.unfinished(dataset) is not None
 
 
 def _is_unaccounted(store: BarStore, dataset: Dataset, missing: np.ndarray) -> bool:
@@ -124,9 +128,13 @@ def _download(store: BarStore, dataset: Dataset, timeframe: str, since: Time | N
     from hissbt.feeds.fetch import fetch
 
     step_ms = _ms(parse_timeframe(timeframe))
-    # The download wants whole slots: those around the span. Without ``since`` it is all of history.
+    # Without ``since`` it is what was left unfinished, else all of history.
+    if since is None:
+        unfinished = store.unfinished(dataset)
+        since, until = map(_utc, unfinished) if unfinished else (None, None)
+    # The download wants whole slots: those around the span.
     first = None if since is None else _utc(slot_at_or_before(_ms(parse_time(since)), step_ms))
-    end = None if since is None or until is None else _utc(_slot_after(_ms(parse_time(until)), step_ms))
+    end = None if until is None else _utc(_slot_after(_ms(parse_time(until)), step_ms))
     fetch(
         dataset.exchange, [dataset.symbol], timeframe, since=first, until=end, kinds=(dataset.kind,), store=store
     )

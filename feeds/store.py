@@ -1,8 +1,8 @@
 """BarStore: downloaded bars and funding in Parquet files, one a dataset and month, safe against a kill.
 
 Layout: ``ROOT/EXCHANGE/NETWORK/SYMBOL/KIND/TIMEFRAME/YYYY-MM.parquet``, months in UTC by the time a bar opens,
-and beside them ``dataset.json`` with the market's rules, the accepted gaps and where history begins. What is
-present is always read from the month files, so nothing can go stale.
+and beside them ``dataset.json`` with the market's rules, the accepted gaps, where history begins and which
+download is unfinished. What is present is always read from the month files, so nothing can go stale.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class _Description:
     market: Market | None = None
     gaps: tuple[Span, ...] = ()
     begins: int | None = None
+    unfinished: Span | None = None
 
 
 class BarStore:
@@ -201,6 +202,14 @@ class BarStore:
     def set_begins(self, dataset: Dataset, first_open_ms: int | None) -> None:
         """Store the first open that the exchange has."""
         self._change(dataset, begins=None if first_open_ms is None else int(first_open_ms))
+
+    def unfinished(self, dataset: Dataset) -> Span | None:
+        """Return the span, in ms, of downloads that have begun and not ended well; None where all have."""
+        return self._description(dataset).unfinished
+
+    def set_unfinished(self, dataset: Dataset, span: Span | None) -> None:
+        """Store the span of downloads that have begun, in place of the one that was stored."""
+        self._change(dataset, unfinished=span and (int(span[0]), int(span[1])))
 
     # --- files
 
@@ -346,7 +355,8 @@ def _read_description(path: Path) -> tuple[Dataset, _Description]:
         market = content["market"] and _market(content["market"])
         gaps = tuple((int(first), int(end)) for first, end in content["gaps"])
         begins = None if content["begins"] is None else int(content["begins"])
-        return Dataset(**content["dataset"]), _Description(market, gaps, begins)
+        unfinished = content.get("unfinished") and tuple(map(int, content["unfinished"]))
+        return Dataset(**content["dataset"]), _Description(market, gaps, begins, unfinished)
     except (OSError, ValueError, KeyError, TypeError, BarsError) as error:
         raise StoreError(
             f"{path} cannot be read, it may be damaged: delete it and fetch again, the months beside it stay"

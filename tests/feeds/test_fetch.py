@@ -239,6 +239,18 @@ def test_holes_that_are_accepted_are_recorded_and_not_asked_for_again(replay, ho
     assert len(store.bars(again.dataset).gaps) == 1
 
 
+def test_a_download_counts_as_unfinished_until_it_is_complete(replay, hourly_bars, store):
+    server = replay(without_rows(hourly_bars, range(50, 53)))
+    with pytest.raises(FetchError):
+        fetch_one(store, server.url)
+    dataset = store.datasets()[0]
+    assert store.unfinished(dataset) == (START.value // 1_000_000, END.value // 1_000_000)
+    fetch_one(store, server.url, since=START + 100 * HOUR)
+    assert store.unfinished(dataset) is not None
+    fetch_one(store, server.url, allow_gaps=True)
+    assert store.unfinished(dataset) is None
+
+
 def test_a_hole_is_believed_after_four_answers(replay, hourly_bars, store):
     server = replay(without_rows(hourly_bars, range(50, 53)))
     fetched = fetch_one(store, server.url, until=START + 100 * HOUR, allow_gaps=True)

@@ -8,7 +8,8 @@ import pytest
 from bundles import random_bundle
 
 from hissbt.backtest import run_backtest
-from hissbt.errors import BarsError
+from hissbt.bars import Bars
+from hissbt.errors import BarsError, FetchError
 from hissbt.feeds import load_bars, load_funding
 from hissbt.feeds.exchange import network_of
 from hissbt.feeds.named import is_name
@@ -209,6 +210,27 @@ def test_loading_by_name_does_not_import_backtrader_or_yfinance(store, hourly_ba
         f"load_bars({NAME!r}); assert not {{'backtrader', 'yfinance', 'aiohttp'}} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- after a download that broke off
+
+
+def test_a_download_that_broke_off_is_finished_before_its_bars_are_taken_for_all(exchange, hourly_bars):
+    exchange(Series("linear", "BTCUSDT", hourly_bars))
+    store, dataset = BarStore(), on_network_here(HERE)
+    rows = rows_of(hourly_bars)
+    store.write(dataset, rows[:700])
+    store.set_unfinished(dataset, (rows[0, 0], rows[-1, 0] + 3_600_000))
+    assert np.array_equal(load_bars(NAME).arrays(), hourly_bars.arrays())
+    assert store.unfinished(dataset) is None
+
+
+def test_bars_that_a_download_missed_do_not_go_unnoticed_later(exchange, hourly_bars):
+    holed = Bars(hourly_bars.frame.drop(hourly_bars.frame.index[50:53]), hourly_bars.market, "1h")
+    exchange(Series("linear", "BTCUSDT", holed))
+    for _ in range(2):
+        with pytest.raises(FetchError, match="3 of"):
+            load_bars(NAME)
 
 
 # --- a backtest cannot tell the store from the file
