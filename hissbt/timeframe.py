@@ -10,12 +10,15 @@ _UNITS = {"s": "s", "m": "min", "h": "h", "d": "D", "w": "W"}
 
 
 def parse_timeframe(text: str) -> pd.Timedelta:
-    """Return the length of one bar; raises BarsError for anything but a count and one of s, m, h, d, w."""
-    match = re.fullmatch(r"(\d+)([smhdw])", text.strip().lower())
+    """Return the length of one bar; raises BarsError for anything but a count and one of s, m, h, d, w.
+
+    Capitals mean the same, except M: exchanges write months so, which must not pass for minutes.
+    """
+    match = re.fullmatch(r"(\d+)([smhdwSHDW])", text.strip())
     if match is None or int(match[1]) == 0:
         raise BarsError(f"unknown timeframe {text!r}: write a count and a unit, such as 5m, 1h or 1d")
     try:
-        return pd.Timedelta(int(match[1]), unit=_UNITS[match[2]]).as_unit("ns")  # as the stamps of bars
+        return pd.Timedelta(int(match[1]), unit=_UNITS[match[2].lower()]).as_unit("ns")  # as the stamps of bars
     except pd.errors.OutOfBoundsTimedelta as error:
         raise BarsError(f"timeframe {text!r} is longer than any series: write one such as 5m, 1h or 1d") from error
 

@@ -32,7 +32,7 @@ def test_what_is_written_can_be_read_back(count, unit):
     assert parse_timeframe(format_timeframe(length)) == length
 
 
-@pytest.mark.parametrize("text", ["", "h", "1", "0h", "-1h", "1.5h", "1 h", "1y", "1h30m", "hourly"])
+@pytest.mark.parametrize("text", ["", "h", "1", "0h", "-1h", "1.5h", "1 h", "1y", "1h30m", "hourly", "1M"])
 def test_anything_else_is_refused_with_a_hint(text):
     with pytest.raises(BarsError, match=r"unknown timeframe .* such as 5m, 1h or 1d"):
         parse_timeframe(text)
