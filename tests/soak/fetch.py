@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -259,7 +259,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args()
     result = soak(load_bars(asked.bars), asked.schedules, asked.kills, lambda line: print(line, file=sys.stderr))
-    print(json.dumps(asdict(result), indent=2) if asked.json else _text(result))
+    print(json.dumps(vars(result), indent=2) if asked.json else _text(result))
     return 0 if result.is_clean and not result.zero_faults else 1
 
 
