@@ -25,14 +25,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         server = _server(options)
-        # A termination signal ends the server as Ctrl-C does.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(server.serve(lambda: print(_listening(server), flush=True)))
+        with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+            asyncio.run(_serve(server))
     except HissbtError as error:
         print(f"replay: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+async def _serve(server: ReplayServer) -> None:
+    # Through the loop, since an exception out of a signal handler could hit the reply that is being made.
+    cancel = asyncio.current_task().cancel
+    for end in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows
+            asyncio.get_running_loop().add_signal_handler(end, cancel)
+    await server.serve(lambda: print(_listening(server), flush=True))
 
 
 def _server(options: argparse.Namespace) -> ReplayServer:
