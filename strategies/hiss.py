@@ -6,7 +6,7 @@ import backtrader as bt
 
 from hissbt.errors import StrategyError
 from hissbt.trading.entry import exit_prices, signal
-from hissbt.trading.guards import DrawdownGuard
+from hissbt.trading.guards import DrawdownGuard, Moment
 from hissbt.trading.params import AMOUNT, FRACTION, POSITIVE, PROBABILITY, check_params
 from hissbt.trading.sizing import FLAT, kelly_fraction, position_size
 
@@ -104,7 +104,7 @@ class HiSSStrategy(bt.Strategy):
 
     def next(self):
         """Decide at the close of the bar at [0]."""
-        if self.guard.update(self.broker.getvalue()):
+        if self.guard.limit(Moment(self.data.datetime[0], self.broker.getvalue(), 0.0)) == 0:
             self._leave("drawdown")
             return
         wanted = signal(
