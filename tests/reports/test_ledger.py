@@ -1,5 +1,6 @@
 """The ledger accounts for every cent, whatever the orders."""
 
+import math
 import pickle
 
 import backtrader as bt
@@ -16,9 +17,22 @@ from hissbt.feeds import BarsFeed, load_bars
 from hissbt.market import Market
 from hissbt.reports.ledger import Ledger
 from hissbt.timeframe import parse_timeframe
-from hissbt.trading.guards import DrawdownGuard
+from hissbt.trading.guards import Guard, Guards, Moment
 
 COMMISSION = 0.00055
+
+
+class EveryThird(Guard):
+    """In force at every third bar."""
+
+    name = "third"
+
+    def __init__(self):
+        self.bars = 0
+
+    def limit(self, moment):
+        self.bars += 1
+        return math.inf if self.bars % 3 else 0.0
 
 
 class Scripted(bt.Strategy):
@@ -27,7 +41,7 @@ class Scripted(bt.Strategy):
     params = (("orders", ()), ("rows", None), ("reason", None))
 
     def __init__(self):
-        self.guard = DrawdownGuard(0.5)
+        self.guards = Guards([EveryThird()])
         if self.p.rows is not None:
             self.unrelated = bt.indicators.SMA(self.data, period=2)
             self.forecast = ScriptedForecast(self.data, rows=self.p.rows)
@@ -36,6 +50,7 @@ class Scripted(bt.Strategy):
         self.next()
 
     def next(self):
+        self.guards.check(Moment(self.data.datetime[0], self.broker.getvalue(), 0.0))
         for bar, data, size in self.p.orders:
             if bar == len(self) and size:
                 info = {"reason": self.p.reason} if self.p.reason else {}
@@ -170,7 +185,7 @@ def test_orders_are_listed_with_their_fate():
 def test_the_forecast_is_found_and_recorded_once_the_strategy_is_warm(cerebro):
     rows = [(0.1 * i, 0.5, 1.0 + i) for i in range(4)]
     frame = ledger_of(feed([100, 101, 102, 103]), rows=rows, cerebro=cerebro).frame
-    assert frame.columns.tolist()[10:] == ["expected_return", "prob_up", "volatility"]
+    assert frame.columns.tolist()[11:] == ["expected_return", "prob_up", "volatility"]
     assert frame["volatility"].tolist() == pytest.approx([np.nan, 2, 3, 4], nan_ok=True)
 
 
@@ -241,9 +256,12 @@ def test_all_28_gaps_with_128_bars_are_in_the_ledger(market_data):
     assert ((gap > 0).sum(), gap.sum()) == (28, 128)
 
 
-def test_the_guard_is_recorded():
-    frame = ledger_of(feed([100, 110])).frame
-    assert frame["guard"].tolist() == [False, False]
+@pytest.mark.parametrize("cerebro", WAYS.values(), ids=WAYS)
+def test_the_guard_in_force_is_named(cerebro):
+    frame = ledger_of(feed([100.0] * 7), cerebro=cerebro).frame
+    assert frame["guard"].tolist() == ["", "", "third", "", "", "third", ""]
+    late = ledger_of(feed([100.0] * 7), cerebro=cerebro, ledger={"since": "2024-01-01 03:00"}).frame
+    assert late["guard"].tolist() == ["", "", "third", ""]
 
 
 def test_a_second_slower_feed_adds_no_rows():
