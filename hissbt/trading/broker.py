@@ -195,8 +195,6 @@ class PerpBroker(bt.brokers.BackBroker):
         if not self._instruments:
             self._open_books()
         moved = [instrument for instrument in self._instruments.values() if instrument.look()]
-        while self._toactivate:
-            self._toactivate.popleft().activate()
         if self.submitted:
             self.check_submitted()
         for instrument in moved:
@@ -536,6 +534,12 @@ class PerpBroker(bt.brokers.BackBroker):
             if data.low[0] <= price if target.isbuy() else data.high[0] >= price:
                 self.counts["stop_before_target"] += 1
 
+    def _bracketize(self, order, cancel=False):
+        """Do what Backtrader's broker does, but let stop and target work from the entry's fill on."""
+        super()._bracketize(order, cancel=cancel)
+        while self._toactivate:
+            self._toactivate.popleft().activate()
+
     def _follow_parts(self, order: Order) -> None:
         """Keep the orders of a bracket in step where volume lets only parts of them fill."""
         if order.ref in self._reduce_only and not self.positions[order.data].size:
@@ -762,7 +766,7 @@ class PerpBroker(bt.brokers.BackBroker):
             close_time=max(instrument.data.datetime[0] for instrument in moved),
             equity=self._value,
             exposure=exposure,
-            missing_bars=max(instrument.missing_bars for instrument in moved),
+            missing_bars=max(instrument.missing_bars() for instrument in moved),
         )
         verdict = self.guards.check(moment)
         self._allowed = verdict.limit

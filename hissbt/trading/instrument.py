@@ -11,6 +11,7 @@ from hissbt.market import ALWAYS_OPEN, Market
 from hissbt.trading.clock import bar_length, to_ms
 from hissbt.trading.commission import PerpCommission
 from hissbt.trading.events import FundingEvents
+from hissbt.trading.holes import Holes
 from hissbt.trading.impact import Impact
 
 _ANY = Market("any", calendar=ALWAYS_OPEN)
@@ -48,7 +49,7 @@ class Instrument:
         self._length_ms = 0 if self._length is None else self._length // _MS
         self._impact = self._make_impact(half_spread, coefficient) if half_spread or coefficient else None
         self._marks = None if scheme.p.mark is None else _by_close(scheme.p.mark)
-        self._missing = self._missing_by_calendar()
+        self.missing_bars = Holes(data).missing_bars
 
     def look(self) -> bool:
         """Take note of the bar that the data shows; return whether it is a new one."""
@@ -107,15 +108,6 @@ class Instrument:
         """Return the size, without sign, of a quantity in the units of the volume."""
         return quantity * price if self.scheme.inverse else quantity
 
-    @property
-    def missing_bars(self) -> int:
-        """How many bars are missing just before this one, by the calendar of its market, else by the clock."""
-        if self._missing is not None:
-            return self._missing.get(self.closed_ms, 0)
-        if self.previous_ms is None or not self._length_ms:
-            return 0
-        return max(0, round((self.closed_ms - self.previous_ms) / self._length_ms) - 1)
-
     def span_ms(self) -> tuple[int, int] | None:
         """Return the first open and the last close of the run, None where they are not known beforehand."""
         if self._bars is not None:
@@ -136,15 +128,6 @@ class Instrument:
         length = self._length
         bars_per_day = 1.0 if length is None else market.bars_per_year(length) / market.periods_per_year
         return Impact(half_spread, coefficient, bars_per_day)
-
-    def _missing_by_calendar(self) -> dict[int, int] | None:
-        """Return the numbers of missing bars by the close after them, where the data has a calendar."""
-        bars = self._bars
-        if bars is None or bars.timeframe != self._length:
-            return None
-        closes = bars.frame.index
-        missing = bars.market.missing_before(closes, bars.timeframe)
-        return {closes[row].value // 10**6: int(missing[row]) for row in missing.nonzero()[0]}
 
 
 def _by_close(mark) -> dict[int, tuple[float, float, float, float]]:
