@@ -19,6 +19,7 @@ from hissbt.errors import BarsError, BundleError, ConfigError, StrategyError
 from hissbt.feeds.bulk import BarsFeed
 from hissbt.loop import accelerate
 from hissbt.market import Market
+from hissbt.reports.costs import cost_report
 from hissbt.reports.ledger import Ledger
 from hissbt.reports.metrics import buy_and_hold, forecast_metrics, trading_metrics
 from hissbt.reports.run_folder import provenance, write_run_folder
@@ -33,7 +34,7 @@ class Run:
     folder: Path
     """Where its files are."""
     metrics: dict
-    """What metrics.json holds: in_sample, trading, buy_and_hold, forecast; undefined numbers are NaN."""
+    """What metrics.json holds: in_sample, trading, costs, buy_and_hold, forecast; undefined numbers are NaN."""
     ledger: pd.DataFrame
     """One row a bar, see ``hissbt.reports.ledger.Ledger``."""
     trades: pd.DataFrame
@@ -86,6 +87,7 @@ def run_backtest(
     ledger = finished.analyzers.ledger
     in_sample = bundle is not None and first_open < parse_time(bundle.training_span["end"])
     metrics = _metrics(ledger, bars.market, bundle, commission, in_sample)
+    notes = _notes(metrics, bundle, commission)
     folder = write_run_folder(
         out,
         name or strategy.__name__,
@@ -94,8 +96,9 @@ def run_backtest(
         metrics=metrics,
         ledger=ledger.frame,
         trades=ledger.trades,
+        fills=ledger.fills,
         orders=ledger.orders,
-        page=lambda path: tearsheet(finished, path, benchmark=fed, notes=_notes(metrics, bundle, commission)),
+        pages={"tearsheet.html": lambda path: tearsheet(finished, path, benchmark=fed, notes=notes)},
     )
     return Run(folder, metrics, ledger.frame, ledger.trades, finished)
 
@@ -184,7 +187,8 @@ def _metrics(
     days = market.periods_per_year
     return {
         "in_sample": in_sample,
-        "trading": trading_metrics(ledger.frame, ledger.trades, days),
+        "trading": trading_metrics(ledger.frame, ledger.trades, ledger.fills, days),
+        "costs": cost_report(ledger.frame, ledger.fills, days),
         "buy_and_hold": trading_metrics(*buy_and_hold(ledger.frame, commission), days),
         "forecast": bundle and forecast_metrics(ledger.frame, bundle.horizon),
     }

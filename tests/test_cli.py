@@ -25,7 +25,15 @@ SMALL = (
 )
 SPAN = "--from 2024-01-05 --until 2024-01-08"
 SOON = "--until 2024-01-03"
-RUN_FILES = {"run.json", "metrics.json", "ledger.parquet", "trades.csv", "orders.csv", "tearsheet.html"}
+RUN_FILES = {
+    "fills.csv",
+    "run.json",
+    "metrics.json",
+    "ledger.parquet",
+    "trades.csv",
+    "orders.csv",
+    "tearsheet.html",
+}
 
 OWN = """
 import backtrader as bt

@@ -73,7 +73,8 @@ class Ledger(bt.Analyzer):
     prices before its slippage (``raw_price`` is the price) and makers (False).
 
     ``orders`` has one row for each order that the broker has answered, in the order of submission; one that was
-    placed at the last close is not among them.
+    placed at the last close is not among them. ``reason`` is that in the order's info, or under what PerpBroker
+    counted it when it refused it.
 
     ``loop`` tells which loop ran, Backtrader's (path stock) or that of ``hissbt.accelerate`` (path fast), and why;
     the tables are the same.
@@ -157,8 +158,7 @@ class Ledger(bt.Analyzer):
         if self._later and self._length:
             self._write(self._later, again=True)
         for data, traded in self._traded.items():
-            if traded.trade is not None:
-                traded.charge(FEES, self._interest.get(data, 0.0))
+            traded.accrue(self._interest.get(data, 0.0))
         self.frame = self._frame()
         self.trades = trades_table(self._traded.values())
         seen = (entry for entry in self._journal[: self._cursor] if isinstance(entry, Fill))
@@ -221,7 +221,7 @@ class Ledger(bt.Analyzer):
                 traded = TradedData.of(entry.data, self._broker.getcommissioninfo(entry.data))
                 self._traded[entry.data] = traded
             if isinstance(entry, FundingCharge):
-                traded.charge(FUNDING, entry.amount)
+                traded.fund(entry)
                 costs[FUNDING] += entry.amount
             else:
                 traded.fill(entry)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from hissbt.reports.costs import turnover
 from hissbt.reports.returns import daily_returns
 from hissbt.targets import forward_return
 from hissbt.trading.sizing import FLAT
@@ -40,18 +41,18 @@ def forecast_scores(expected: np.ndarray, prob_up: np.ndarray, realized: np.ndar
     }
 
 
-def trading_metrics(ledger: pd.DataFrame, trades: pd.DataFrame, periods_per_year: int) -> dict:
-    """Judge a run by its ledger and trades (the tables of ``Ledger``).
+def trading_metrics(
+    ledger: pd.DataFrame, trades: pd.DataFrame, fills: pd.DataFrame, periods_per_year: int
+) -> dict:
+    """Judge a run by its ledger, trades and fills (the tables of ``Ledger``).
 
     ``sharpe``, ``sortino`` (downside deviation over all days) and ``max_drawdown`` (a negative fraction,
     counted from the start value on) are those of daily returns, annualized with ``periods_per_year`` days and
     no risk-free rate. ``win_rate`` and ``profit_factor`` (sum of profits over sum of losses) are of pnl_net
-    over all trades, one still open being marked at the last close. ``turnover`` is the notional traded in a
-    year over average equity, entries and exits both counted. ``exposure`` is the share of bars with a position.
-    Money is in the quote currency. What is not defined is NaN.
+    over all trades, one still open being marked at the last close. ``turnover`` is that of ``cost_report``.
+    ``exposure`` is the share of bars with a position. Money is the account's. What is not defined is NaN.
     """
     returns = daily_returns(ledger)
-    years = len(returns) / periods_per_year
     end, start = ledger["value"].iloc[-1], ledger.attrs["start_value"]
     profits = trades["pnl_net"]
     return {
@@ -59,7 +60,7 @@ def trading_metrics(ledger: pd.DataFrame, trades: pd.DataFrame, periods_per_year
         **_risk(returns, periods_per_year),
         "win_rate": (profits > 0).mean() if len(trades) else math.nan,
         "profit_factor": _ratio(profits[profits > 0].sum(), -profits[profits < 0].sum()),
-        "turnover": _ratio(_notional(trades), ledger["value"].mean()) / years,
+        "turnover": turnover(ledger, fills, periods_per_year),
         "exposure": (ledger["position"].abs() > FLAT).mean(),
         "trades": len(trades),
         "fees": ledger["fees"].sum(),
@@ -67,8 +68,8 @@ def trading_metrics(ledger: pd.DataFrame, trades: pd.DataFrame, periods_per_year
     }
 
 
-def buy_and_hold(ledger: pd.DataFrame, commission: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the ledger and the trades of buying the asset at the ledger's start price and holding it.
+def buy_and_hold(ledger: pd.DataFrame, commission: float) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the ledger, the trades and the fills of buying the asset at the ledger's start price and holding it.
 
     All of the start value is spent, ``commission`` (a fraction of notional) included, and paid once.
     """
@@ -79,7 +80,8 @@ def buy_and_hold(ledger: pd.DataFrame, commission: float) -> tuple[pd.DataFrame,
     held.loc[held.index[0], "fees"] = fee
     gross = size * (ledger["price"].iloc[-1] - start_price)
     trade = {"size": size, "entry_price": start_price, "exit_time": pd.NaT, "exit_price": ledger["price"].iloc[-1]}
-    return held, pd.DataFrame([trade | {"pnl_gross": gross, "fees": fee, "pnl_net": gross - fee}])
+    trades = pd.DataFrame([trade | {"pnl_gross": gross, "fees": fee, "pnl_net": gross - fee}])
+    return held, trades, pd.DataFrame({"notional": [size * start_price]})
 
 
 def _errors(errors: np.ndarray) -> dict:
@@ -107,12 +109,6 @@ def _risk(returns: pd.Series, periods_per_year: int) -> dict:
         "sortino": _ratio(returns.mean() * year, math.sqrt((losses**2).mean())),
         "max_drawdown": float((wealth / np.maximum.accumulate(wealth) - 1).min()),
     }
-
-
-def _notional(trades: pd.DataFrame) -> float:
-    """Return what was bought and sold; of a trade that is still open only the entries are counted."""
-    entries = (trades["size"] * trades["entry_price"]).sum()
-    return entries + (trades["size"] * trades["exit_price"])[trades["exit_time"].notna()].sum()
 
 
 def _ratio(numerator: float, denominator: float) -> float:

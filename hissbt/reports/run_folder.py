@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,14 +29,15 @@ def write_run_folder(
     metrics: dict,
     ledger: pd.DataFrame,
     trades: pd.DataFrame,
+    fills: pd.DataFrame,
     orders: pd.DataFrame,
-    page: Callable[[Path], object],
+    pages: Mapping[str, Callable[[Path], object]],
 ) -> Path:
     """Write ``<out>/<UTC stamp>-<strategy>-<symbol>/`` whole or not at all, and return it.
 
-    It holds run.json, metrics.json, ledger.parquet, trades.csv, orders.csv, and tearsheet.html, which
-    ``page(path)`` writes. The name is made of letters, digits and hyphens, and gets a number if another run has it
-    already. The same tables always give the same bytes.
+    It holds run.json, metrics.json, ledger.parquet, trades.csv, fills.csv, orders.csv, and the ``pages``: by the
+    name of the file, what writes it to the path that it is given. The folder's name is made of letters, digits and
+    hyphens, and gets a number if another run has it already. The same tables always give the same bytes.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -46,9 +47,10 @@ def write_run_folder(
         _write_text(temporary / "run.json", to_json(run))
         _write_text(temporary / "metrics.json", to_json(metrics))
         ledger.to_parquet(temporary / "ledger.parquet", engine="pyarrow", index=False)
-        for name, table in (("trades.csv", trades), ("orders.csv", orders)):
-            table.to_csv(temporary / name, index=False, date_format=_TIME_FORMAT, lineterminator="\n")
-        page(temporary / "tearsheet.html")
+        for name, table in (("trades", trades), ("fills", fills), ("orders", orders)):
+            table.to_csv(temporary / f"{name}.csv", index=False, date_format=_TIME_FORMAT, lineterminator="\n")
+        for name, write in pages.items():
+            write(temporary / name)
         names = [f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", strategy, re.sub(r"[^A-Za-z0-9]", "", symbol)]
         return _settle(temporary, out / "-".join(re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") for name in names))
     finally:

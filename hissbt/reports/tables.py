@@ -93,7 +93,7 @@ def orders_table(orders: Iterable[bt.Order]) -> pd.DataFrame:
         [abs(request.size) for request in asked],
         [request.price for request in asked],
         [order.getstatusname().lower() for order in orders],
-        [order.info.get("reason", "") for order in orders],
+        [order.info.get("refused", order.info.get("reason", "")) for order in orders],
         times(np.array([fill.dt if fill.size else np.nan for fill in filled], dtype=float)),
         [abs(fill.size) if fill.size else 0.0 for fill in filled],
         [fill.price if fill.size else np.nan for fill in filled],

@@ -35,12 +35,12 @@ def tearsheet(
     ``strategy`` is what ``cerebro.run()`` returned; it must have run with a Ledger analyzer, else StrategyError.
     ``benchmark`` is the Bars of the traded asset, or simple daily returns. ``periods_per_year`` is the number of
     days to annualize with; by default it is the market's, or 365 where a bar closed on a weekend and else 252.
-    ``notes`` are shown under the title, and so is how many gaps the bars had, if any. All days of the ledger
-    count, also those before the first trade.
+    ``notes`` are shown under the title, and so are how many gaps the bars had and what the run paid, if any. All
+    days of the ledger count, also those before the first trade.
     """
     path = Path(path)
     ledger = _ledger(strategy)
-    notes = (notes or {}) | _gap_note(ledger.frame)
+    notes = (notes or {}) | _gap_note(ledger.frame) | _cost_note(ledger)
     days = periods_per_year or _periods_per_year(strategy, ledger.frame, benchmark)
     returns = daily_returns(ledger.frame).rename(type(strategy).__name__)
     if isinstance(benchmark, Bars):
@@ -66,6 +66,17 @@ def _ledger(strategy: bt.Strategy) -> Ledger:
 def _gap_note(frame: pd.DataFrame) -> dict[str, str]:
     gaps, missing = int((frame["gap"] > 0).sum()), int(frame["gap"].sum())
     return {"Gaps": f"{gaps} ({missing} bars missing)"} if gaps else {}
+
+
+def _cost_note(ledger: Ledger) -> dict[str, str]:
+    """Name what was paid and received beside the trades' own profits, as fractions of the start value."""
+    frame, liquidations = ledger.frame, int((ledger.fills["reason"] == "liquidation").sum())
+    names = {"fees": "fees", "impact": "spread and impact", "funding": "funding"}
+    if liquidations:
+        names["liquidation_fee"] = f"{liquidations} liquidation(s)"
+    paid = {name: frame[column].sum() / frame.attrs["start_value"] for column, name in names.items()}
+    parts = [f"{name} {share:.2%}" for name, share in paid.items() if share]
+    return {"Costs": f"{', '.join(parts)} of the start value"} if parts else {}
 
 
 def _periods_per_year(strategy: bt.Strategy, frame: pd.DataFrame, benchmark: Bars | pd.Series | None) -> int:
@@ -144,9 +155,10 @@ def _span(values: pd.Series) -> str:
 
 
 def _own_page(title, why, strategy, ledger, days, notes) -> str:
-    commission = strategy.broker.getcommissioninfo(strategy.data).p.commission
+    terms = strategy.broker.getcommissioninfo(strategy.data).p
+    commission = getattr(terms, "taker", terms.commission)
     columns = {
-        type(strategy).__name__: trading_metrics(ledger.frame, ledger.trades, days),
+        type(strategy).__name__: trading_metrics(ledger.frame, ledger.trades, ledger.fills, days),
         "Buy and hold": trading_metrics(*buy_and_hold(ledger.frame, commission), days),
     }
     rows = "".join(

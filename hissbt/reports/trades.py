@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import backtrader as bt
 import numpy as np
 
-from hissbt.trading.journal import Fill
+from hissbt.trading.journal import Fill, FundingCharge
 
 TRADE_COLUMNS = (
     "entry_time",
@@ -27,7 +27,7 @@ TRADE_COLUMNS = (
     "symbol",
 )
 COSTS = ("fees", "funding", "impact", "liquidation_fee")
-FEES, FUNDING, IMPACT, LIQUIDATION_FEE = range(len(COSTS))
+FEES, FUNDING = 0, 1  # where they are in COSTS
 _DUST = 1e-12  # a position this small beside the largest one of its trade is what is left of float sums
 
 
@@ -99,9 +99,19 @@ class TradedData:
         if opening:
             self._open(fill, opening, costs)
 
-    def charge(self, kind: int, amount: float) -> None:
-        """Charge the last trade with a cost that is no fill's: ``kind`` is its place in ``COSTS``."""
-        self.trades[-1].costs[kind] += amount
+    def fund(self, charge: FundingCharge) -> None:
+        """Charge what was held: the last trade of the side that pays, or is paid, this amount at this rate.
+
+        That need not be the open one where the position changed inside the bar of the event.
+        """
+        side = 1 if charge.amount * charge.rate >= 0 else -1
+        trade = next((trade for trade in reversed(self.trades) if trade.side == side), self.trades[-1])
+        trade.costs[FUNDING] += charge.amount
+
+    def accrue(self, interest: float) -> None:
+        """Take interest that was charged on what is still open."""
+        if self.trade is not None:
+            self.trade.costs[FEES] += interest
 
     def mark(self) -> None:
         """Note the close, which cannot be read any more after the last bar when Backtrader saves memory."""

@@ -114,7 +114,7 @@ def test_trades_are_those_of_the_trade_analyzer(bars, orders):
 
 def test_the_metrics_of_a_run_follow_from_the_same_figures(bars):
     ledger, theirs = run(bars, [(10 + 12 * i, i % 2, (3, -5, 2)[i % 3], 0.0) for i in range(12)])
-    metrics = trading_metrics(ledger.frame, ledger.trades, 365)
+    metrics = trading_metrics(ledger.frame, ledger.trades, ledger.fills, 365)
     counts = theirs["trades"]
     assert metrics["trades"] == counts["total"]["total"] > 5
     assert metrics["total_return"] == pytest.approx(next(iter(theirs["total"].values())))

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hissbt.reports.costs import turnover
 from hissbt.reports.metrics import buy_and_hold, forecast_metrics, trading_metrics
 from hissbt.reports.quiet import quiet_quantstats
 
@@ -23,6 +24,10 @@ def trades(*rows):
     columns = ["size", "entry_price", "exit_price", "pnl_net", "exit_time"]
     table = pd.DataFrame([(*row, pd.Timestamp("2024-01-03", tz="UTC")) for row in rows], columns=columns)
     return table.assign(pnl_gross=1000.0)  # before costs everything may look like a win
+
+
+def fills(*notionals):
+    return pd.DataFrame({"notional": notionals}, dtype=float)
 
 
 def test_forecasts_are_scored_against_what_the_horizon_brought():
@@ -55,7 +60,7 @@ def test_bars_without_a_forecast_do_not_count():
 @pytest.mark.parametrize("seed", range(5))
 def test_risk_is_that_of_quantstats_on_daily_returns(seed):
     returns = np.random.default_rng(seed).normal(0.001, 0.02, 50)
-    metrics = trading_metrics(ledger([1.0] * 50, value=100 * np.cumprod(1 + returns)), trades(), 252)
+    metrics = trading_metrics(ledger([1.0] * 50, value=100 * np.cumprod(1 + returns)), trades(), fills(), 252)
     daily = pd.Series(returns, index=pd.date_range("2024-01-01", periods=50))
     with quiet_quantstats() as quantstats:
         assert metrics["sharpe"] == pytest.approx(quantstats.stats.sharpe(daily, periods=252))
@@ -65,10 +70,10 @@ def test_risk_is_that_of_quantstats_on_daily_returns(seed):
 
 
 def test_the_drawdown_counts_from_the_start_and_a_doubling_in_a_day_is_none():
-    assert trading_metrics(ledger([1.0] * 2, value=[90.0, 99.0]), trades(), 365)["max_drawdown"] == pytest.approx(
-        -0.1
-    )
-    doubled = trading_metrics(ledger([1.0] * 3, value=[250.0, 600.0, 610.0]), trades(), 365)
+    assert trading_metrics(ledger([1.0] * 2, value=[90.0, 99.0]), trades(), fills(), 365)[
+        "max_drawdown"
+    ] == pytest.approx(-0.1)
+    doubled = trading_metrics(ledger([1.0] * 3, value=[250.0, 600.0, 610.0]), trades(), fills(), 365)
     assert doubled["max_drawdown"] == 0
     assert doubled["sharpe"] > 0
     assert math.isnan(doubled["sortino"])  # there was no loss
@@ -76,23 +81,18 @@ def test_the_drawdown_counts_from_the_start_and_a_doubling_in_a_day_is_none():
 
 def test_trades_and_costs_are_counted():
     frame = ledger([1.0] * 4, value=[100, 110, 120, 110], position=[0, 1, -1, 1e-17], fees=[0, 1, 2, 0])
-    metrics = trading_metrics(frame, trades((2, 10, 15, 9), (1, 20, 10, -4), (1, 10, 9, -2)), 365)
+    table = trades((2, 10, 15, 9), (1, 20, 10, -4), (1, 10, 9, -2))
+    metrics = trading_metrics(frame, table, fills(20, 30, 20, 10, 10, 9), 365)
     assert metrics["trades"] == 3
     assert metrics["fees"] == 3
     assert metrics["win_rate"] == pytest.approx(1 / 3)
     assert metrics["profit_factor"] == pytest.approx(9 / 6)
     assert metrics["exposure"] == pytest.approx(2 / 4)  # float dust is no position
-    assert metrics["turnover"] == pytest.approx((20 + 30 + 20 + 10 + 10 + 9) / 110 * 365 / 4)
-
-
-def test_an_open_trade_has_turned_over_its_entry_only():
-    table = trades((2, 10, 15, 9))
-    table["exit_time"] = pd.NaT
-    assert trading_metrics(ledger([1.0]), table, 365)["turnover"] == pytest.approx(20 / 100 * 365)
+    assert metrics["turnover"] == turnover(frame, fills(20, 30, 20, 10, 10, 9), 365)
 
 
 def test_without_trades_what_is_not_defined_is_nan():
-    metrics = trading_metrics(ledger([1.0, 2.0]), trades(), 365)
+    metrics = trading_metrics(ledger([1.0, 2.0]), trades(), fills(), 365)
     assert [k for k, v in metrics.items() if math.isnan(v)] == ["sharpe", "sortino", "win_rate", "profit_factor"]
     assert metrics["max_drawdown"] == metrics["turnover"] == metrics["exposure"] == metrics["total_return"] == 0
 

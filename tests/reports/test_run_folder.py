@@ -10,7 +10,7 @@ LEDGER = pd.DataFrame(
     {
         "close_time": pd.date_range("2024-01-01", periods=3, tz="UTC"),
         "value": [1.0, 0.1 + 0.2, 1 / 3],
-        "guard": False,
+        "guard": "",
     }
 )
 TRADES = pd.DataFrame(
@@ -25,7 +25,8 @@ def write(out, **changes):
         "ledger": LEDGER,
         "trades": TRADES,
         "orders": TRADES,
-        "page": lambda path: path.write_text("<html></html>"),
+        "fills": TRADES,
+        "pages": dict.fromkeys(("tearsheet.html", "report.html"), lambda path: path.write_text("<html></html>")),
     }
     return write_run_folder(out, "my strategy.py", "BTC/USDT:USDT", **content | changes)
 
@@ -33,9 +34,11 @@ def write(out, **changes):
 def test_the_folder_holds_every_file_under_a_name_that_any_system_takes(tmp_path):
     folder = write(tmp_path / "runs")
     assert sorted(file.name for file in folder.iterdir()) == [
+        "fills.csv",
         "ledger.parquet",
         "metrics.json",
         "orders.csv",
+        "report.html",
         "run.json",
         "tearsheet.html",
         "trades.csv",
@@ -72,7 +75,7 @@ def test_a_run_that_cannot_be_written_leaves_nothing_behind(tmp_path):
         raise RuntimeError("no page")
 
     with pytest.raises(RuntimeError, match="no page"):
-        write(tmp_path, page=fail)
+        write(tmp_path, pages={"page.html": fail})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -77,7 +77,7 @@ def test_a_run_with_trades_gets_the_quantstats_page(bars, tmp_path, capsys, capl
     assert "In sample: <yes>" in text
     assert "Periods/Year: 252" in text
     ledger = strategy.analyzers.ledger
-    metrics = trading_metrics(ledger.frame, ledger.trades, 252)
+    metrics = trading_metrics(ledger.frame, ledger.trades, ledger.fills, 252)
     asset, ours = re.search(r"Sharpe (-?[\d.]+) (-?[\d.]+)", text).groups()
     assert float(ours) == pytest.approx(metrics["sharpe"], abs=0.005)
     assert float(asset) == pytest.approx(float(ours), abs=0.3)  # the same asset, held from a bar later on
