@@ -2,16 +2,32 @@
 
 from hissbt.trading.broker import PerpBroker
 from hissbt.trading.commission import PerpCommission
-from hissbt.trading.guards import DailyLossGuard, DrawdownGuard, ExposureGuard, ModelFaultGuard, StaleDataGuard
-from hissbt.trading.sizing import KellySizer
+from hissbt.trading.guards import (
+    DailyLossGuard,
+    DrawdownGuard,
+    ExposureGuard,
+    Guard,
+    Guards,
+    ModelFaultGuard,
+    Moment,
+    StaleDataGuard,
+    Verdict,
+)
+from hissbt.trading.sizing import FractionSizer, KellySizer, VolatilitySizer
 
 __all__ = [
     "DailyLossGuard",
     "DrawdownGuard",
     "ExposureGuard",
+    "FractionSizer",
+    "Guard",
+    "Guards",
     "KellySizer",
     "ModelFaultGuard",
+    "Moment",
     "PerpBroker",
     "PerpCommission",
     "StaleDataGuard",
+    "Verdict",
+    "VolatilitySizer",
 ]

@@ -64,7 +64,7 @@ class Guard:
     def limit(self, moment: Moment) -> float:
         """Return the largest exposure allowed now, a multiple of equity: inf for no limit, 0 for flat.
 
-        Call it once for each bar, in their order.
+        Called at each bar, in their order, and sometimes again at the same one.
         """
         raise NotImplementedError
 
@@ -162,11 +162,13 @@ class StaleDataGuard(Guard):
             raise ConfigError(f"resume_after is {resume_after}: write a count of bars of 1 or more")
         self.bound = max_missing_bars
         self._resume_after = self._whole = resume_after
+        self._close_time = -math.inf
 
     def limit(self, moment: Moment) -> float:
         """Return 0 from the first bar after a hole on until enough bars have come, else inf."""
-        self.watched = moment.missing_bars
-        self._whole = 0 if self.watched > self.bound else self._whole + 1
+        if moment.close_time != self._close_time:  # a bar is told of again where other feeds move in between
+            self._close_time, self.watched = moment.close_time, moment.missing_bars
+            self._whole = 0 if self.watched > self.bound else self._whole + 1
         return math.inf if self._whole >= self._resume_after else 0.0
 
 
@@ -198,6 +200,8 @@ class Guards:
         self._guards = [[guard, None] for guard in guards]  # with the open row of the record
         self.reason = ""
         """Name of the tightest guard in force at the last check; empty where there is none."""
+        self.limit = math.inf
+        """Largest exposure allowed at the last check."""
         self.record: list[dict] = []
         """A row for each time that a guard came into force.
 
@@ -207,7 +211,7 @@ class Guards:
         """
 
     def check(self, moment: Moment) -> Verdict:
-        """Return the tightest limit at a bar's close; call it once for each bar, in their order."""
+        """Return the tightest limit at a bar's close; call it at each bar, in their order."""
         tightest = _FREE
         for pair in self._guards:
             guard, row = pair
@@ -221,6 +225,7 @@ class Guards:
                 pair[1] = self._note(guard, row, moment.close_time)
             elif row is not None:
                 row["until"], pair[1] = moment.close_time, None
+        self.limit = tightest.limit
         self.reason = tightest.reason if _is_in_force(tightest.limit, moment.exposure) else ""
         return tightest
 

@@ -21,7 +21,7 @@ from hissbt.strategies.hiss import HiSSStrategy
 from hissbt.trading.sizing import FLAT
 
 UP, DOWN, NONE = (0.02, 0.9, 0.02), (-0.02, 0.1, 0.02), (0.0, 0.5, 0.02)
-CLOSING = {"signal", "drawdown", "unprotected"}
+CLOSING = {"signal", "drawdown", "unprotected", "model_fault"}
 
 
 class Observed(HiSSStrategy):
@@ -43,7 +43,7 @@ class Observed(HiSSStrategy):
         super().next()
         note["live_after"] = self._live()
         note["new"] = [o for o in self.placed if o.ref not in before]
-        note["tripped"] = self.guard.tripped
+        note["tripped"] = "drawdown" in [row["name"] for row in self.guards.record]
         self.notes.append(note)
 
     def _live(self):
@@ -279,17 +279,18 @@ def test_an_entry_on_its_way_is_cancelled_when_the_forecast_is_cold():
 
 
 @pytest.mark.parametrize(
-    ("forecast", "answer"), [(NONE, {"on_gap": "flatten", "gap": "4h"}), (COLD, {"on_gap": "bridge"})]
+    ("forecast", "answer", "reason"),
+    [(NONE, {"on_gap": "flatten", "gap": "4h"}, "signal"), (COLD, {"on_gap": "bridge"}, "model_fault")],
 )
-def test_a_forecast_that_leaves_its_side_for_another_reason_is_no_gap(forecast, answer):
+def test_a_forecast_that_leaves_its_side_for_another_reason_is_no_gap(forecast, answer, reason):
     strategy = run(flat(100, 5), [UP, UP, forecast, COLD, COLD], **answer)
-    assert [o.info["reason"] for n in strategy.notes[2:] for o in n["new"]] == ["signal"]
+    assert [o.info["reason"] for n in strategy.notes[2:] for o in n["new"]] == [reason]
 
 
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"on_gap": "ignore"}, "on_gap is 'ignore': write bridge, reset or flatten"),
+        ({"on_gap": "ignore"}, "on_gap of Observed is 'ignore': write bridge, reset or flatten"),
         ({"on_gap": "flatten"}, "on_gap=flatten needs a gap"),
         ({"gap": "4h"}, "gap='4h' means nothing to on_gap=bridge"),
     ],

@@ -103,7 +103,8 @@ def test_a_position_that_no_equity_carries_exceeds_any_cap():
 def test_missing_bars_mean_flat_until_enough_came_in_a_row():
     holes = [0, 2, 3, 0, 0, 0, 3, 0, 4, 0, 0]
     guard = StaleDataGuard(max_missing_bars=2, resume_after=2)
-    allowed = limits(guard, *(at(missing_bars=missing) for missing in holes))
+    allowed = limits(guard, *(at(hour, missing_bars=missing) for hour, missing in enumerate(holes)))
+    assert limits(guard, at(10, missing_bars=9)) == [FREE]  # the same bar, told of again
     assert allowed == [FREE, FREE, 0, 0, FREE, FREE, 0, 0, 0, 0, FREE]
 
 
