@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (  # from the ground up
-    "errors atomic timeframe version lean",
+    "errors atomic settings timeframe version lean",
     "market models",
     "bars trading",
     "features targets econometrics feeds reports bundle",
@@ -22,6 +22,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 ROOMS_OF = {
     "torch": "models training bench",  # bench measures it
     "lightning": "training",
+    "plotly": "reports research",
     "ccxt": "feeds",
     "yfinance": "feeds",
     # plugins must tell a strategy from any other class

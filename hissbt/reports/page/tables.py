@@ -1,0 +1,257 @@
+"""The tables of the run page, as HTML; every text that comes from outside is escaped here."""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from hissbt.reports.page.spans import guard_spans
+from hissbt.reports.page.text import escape, known, money, number, percent, time, words
+
+_FRACTIONS = {"total_return", "max_drawdown", "win_rate", "exposure", "accuracy", "f1"}
+_COST_LINES = {
+    "gross": "Gross, before all costs",
+    "fees": "Fees",
+    "impact": "Spread and impact",
+    "spread": "of which half spread",
+    "square_root_impact": "of which square-root impact",
+    "funding": "Funding",
+    "liquidation_fees": "Liquidation fees",
+    "net": "Net",
+}
+_TRADE_COLUMNS = {
+    "entry_time": ("Entry (UTC)", time),
+    "exit_time": ("Exit (UTC)", time),
+    "symbol": ("Symbol", escape),
+    "side": ("Side", escape),
+    "size": ("Size", number),
+    "entry_price": ("In at", number),
+    "exit_price": ("Out at", number),
+    "pnl_gross": ("Gross", money),
+    "fees": ("Fees", money),
+    "impact": ("Impact", money),
+    "funding": ("Funding", money),
+    "liquidation_fee": ("Liquidation", money),
+    "pnl_net": ("Net", money),
+    "exit_reason": ("Exit by", escape),
+}
+_TEXTS = frozenset(("symbol", "side", "exit_reason"))
+
+
+def monthly_table(returns: pd.Series) -> str:
+    """Return a table of years by months, and the year's total, of daily simple ``returns`` on UTC dates."""
+    growth = 1 + returns
+    months = growth.groupby([returns.index.year, returns.index.month]).prod() - 1
+    years = growth.groupby(returns.index.year).prod() - 1
+    # Colored against the largest month; a year against the largest year.
+    largest, best = months.abs().max(), years.abs().max()
+    rows = [
+        [
+            escape(year),
+            *(_return(months.get((year, month)), largest) for month in range(1, 13)),
+            _return(all_, best),
+        ]
+        for year, all_ in years.items()
+    ]
+    return _table(["Year", *calendar.month_abbr[1:], "Total"], rows, "heat")
+
+
+def metrics_table(trading: Mapping, held: Mapping) -> str:
+    """Return the metrics of the strategy and, beside them, of buy-and-hold."""
+    rows = [
+        _row([words(name), *(_metric(name, column.get(name)) for column in (trading, held))]) for name in trading
+    ]
+    return _table(["", "Strategy", "Buy and hold"], rows)
+
+
+def forecast_table(forecast: Mapping) -> str:
+    """Return the scores of the forecasts beside those of a rule that knows nothing."""
+    majority, zero = forecast.get("majority_class", {}), forecast.get("zero_forecast", {})
+    names = (("accuracy", majority), ("f1", majority), ("mse", zero), ("mae", zero))
+    rules = {"accuracy": "always the more frequent direction", "mse": "always expecting 0"}
+    rules |= {"f1": rules["accuracy"], "mae": rules["mse"]}
+    rows = [
+        _row([name, _metric(name, forecast[name]), _metric(name, naive.get(name)), rules[name]])
+        for name, naive in names
+        if name in forecast
+    ]
+    return _table(["", "Forecast", "Knowing nothing", "Rule"], rows)
+
+
+def trades_table(trades: pd.DataFrame) -> str:
+    """Return one row a trade, in order; a click on a head sorts."""
+    columns = [name for name in _TRADE_COLUMNS if name in trades]
+    if trades["symbol"].nunique() < 2:
+        columns.remove("symbol")
+    cells = [[_TRADE_COLUMNS[name][1](value) for value in trades[name]] for name in columns]
+    keys = [_sort_keys(trades[name]) for name in columns]
+    rows = [
+        "".join(_cell(text, key, name) for text, key, name in zip(texts, row_keys, columns, strict=True))
+        for texts, row_keys in zip(zip(*cells, strict=True), zip(*keys, strict=True), strict=True)
+    ]
+    heads = [f'<th scope="col"{_kind(name)}>{_TRADE_COLUMNS[name][0]}</th>' for name in columns]
+    return _table(heads, rows, "trades sortable")
+
+
+def reasons_table(trades: pd.DataFrame) -> str:
+    """Return how many trades each reason ended, and what they made."""
+    groups = trades.groupby("exit_reason", sort=True)["pnl_net"]
+    rows = [
+        _row(
+            [
+                escape(reason),
+                str(len(profits)),
+                percent((profits > 0).mean()),
+                money(profits.mean()),
+                money(profits.sum()),
+            ]
+        )
+        for reason, profits in groups
+    ]
+    return _table(["Exit by", "Trades", "Won", "Mean net", "Net"], rows)
+
+
+def costs_table(report: Mapping, fills: pd.DataFrame) -> str:
+    """Return the way from gross to net of a cost report in money, of the start value, and of what was traded."""
+    rows = [
+        _row(
+            [
+                label,
+                money(report[name]),
+                percent(report.get(f"{name}_return")),
+                number(report.get(f"{name}_bp"), 4),
+            ]
+        )
+        for name, label in _COST_LINES.items()
+        if name in report
+    ]
+    return _table(["", "Money", "% of start", "bp of notional"], rows) + _reach_table(report, fills)
+
+
+def _reach_table(report: Mapping, fills: pd.DataFrame) -> str:
+    """Return how much was traded, and at what cost or size nothing would have been left."""
+    maker = fills["notional"][fills["maker"].astype(bool)].sum() / fills["notional"].sum() if len(fills) else None
+    capacity = f"{money(report.get('capacity'))} ({number(report.get('capacity_multiple'), 4)} × this run)"
+    found = {
+        "Break-even cost": f"{number(report.get('break_even_cost_bp'), 4)} bp of notional",
+        "Turnover": f"{number(report.get('turnover'), 4)} × equity a year",
+        "Notional traded": f"{money(report.get('notional'))} in {len(fills):,} fills",
+        "Filled as maker": percent(maker),
+        "Capacity": escape(report.get("capacity_reason") or capacity),
+    }
+    return _table(["", ""], [_row([name, text]) for name, text in found.items()], "plain")
+
+
+def guards_table(ledger: pd.DataFrame, record: Sequence[Mapping]) -> str:
+    """Return when each guard was in force (the ledger), and how far its limit was overshot (``record``)."""
+    rows = []
+    for name, spans in guard_spans(ledger).groupby("name", sort=False):
+        own = pd.DataFrame([row for row in record if row["name"] == name], columns=["worst", "overshoot"])
+        rows.append(
+            _row(
+                [
+                    escape(words(name)),
+                    str(len(spans)),
+                    f"{spans['bars'].sum():,}",
+                    time(spans["since"].iloc[0]),
+                    "the end" if spans["to_the_end"].iloc[-1] else time(spans["until"].iloc[-1]),
+                    number(own["worst"].max()),
+                    number(own["overshoot"].max()),
+                ]
+            )
+        )
+    return _table(
+        ["Guard", "Times", "Bars", "First (UTC)", "Last until (UTC)", "Worst", "Largest overshoot"], rows
+    )
+
+
+def counts_table(counts: Mapping) -> str:
+    """Return how often each thing happened that an assumption decided."""
+    return _table(["", ""], [_row([escape(words(name)), f"{count:,}"]) for name, count in counts.items()], "plain")
+
+
+def facts_tables(facts: Mapping) -> list[tuple[str, str]]:
+    """Return a heading and a table for each mapping inside of one, and before them for what is none."""
+    groups = {name: inner for name, inner in facts.items() if isinstance(inner, Mapping) and inner}
+    rest = {name: fact for name, fact in facts.items() if name not in groups}
+    return [(words(name), _facts_table(group)) for name, group in {"run": rest, **groups}.items()]
+
+
+def _facts_table(facts: Mapping) -> str:
+    return _table(["", ""], [_row([escape(name), escape(text)]) for name, text in _flat(facts)], "plain facts")
+
+
+# --- pieces
+
+
+def _table(heads: Iterable[str], rows: Iterable[str | list[str]], kind: str = "") -> str:
+    heads = "".join(head if head.startswith("<th") else f'<th scope="col">{head}</th>' for head in heads)
+    body = "".join(f"<tr>{row if isinstance(row, str) else _row(row)}</tr>" for row in rows)
+    head = "" if "plain" in kind else f"<thead><tr>{heads}</tr></thead>"
+    return f'<div class="scroll {kind}"><table>{head}<tbody>{body}</tbody></table></div>'
+
+
+def _row(cells: Iterable[str]) -> str:
+    first, *rest = cells
+    return f'<th scope="row">{first}</th>' + "".join(
+        cell if cell.startswith("<td") else f"<td>{cell}</td>" for cell in rest
+    )
+
+
+def _cell(text: str, key: object, name: str) -> str:
+    kind = _kind(name)
+    if name in ("pnl_net", "pnl_gross") and known(key):
+        kind = f' class="{"down" if key < 0 else "up"}"'
+    return f'<td{kind} data-key="{escape(key)}">{text}</td>'
+
+
+def _kind(name: str) -> str:
+    return ' class="text"' if name in _TEXTS else ""
+
+
+def _sort_keys(values: pd.Series) -> list:
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        return list(pd.DatetimeIndex(values).as_unit("ms").asi8)
+    return list(values)
+
+
+def _return(value: float | None, largest: float) -> str:
+    """Return a cell whose color is as strong as the return is large beside the largest one."""
+    if not known(value):
+        return "<td></td>"
+    strength = abs(value) / largest if largest else 0.0
+    hue = "var(--up)" if value > 0 else "var(--down)"
+    return (
+        f'<td style="background:color-mix(in srgb,{hue} {60 * strength:.0f}%,transparent)">{percent(value)}</td>'
+        if value
+        else f"<td>{percent(value)}</td>"
+    )
+
+
+def _metric(name: str, value: float | None) -> str:
+    if name in _FRACTIONS:
+        return percent(value)
+    return money(value) if name == "fees" else _ratio(value)
+
+
+def _ratio(value: float | None) -> str:
+    whole = known(value) and float(value).is_integer()
+    return number(value, 15 if whole else 4)
+
+
+def _flat(facts: Mapping, path: str = "") -> Iterable[tuple[str, str]]:
+    """Yield each fact that is not itself a mapping, under the names on the way to it."""
+    for name, value in facts.items():
+        full = f"{path}.{name}".strip(".")
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, full)
+        else:
+            yield full, _fact(value)
+
+
+def _fact(value: object) -> str:
+    if value is None or value in ("", [], (), {}):
+        return "none"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,137 @@
+"""The run page works in a browser: it draws, it asks for nothing, it makes no error."""
+
+import math
+
+import numpy as np
+import pytest
+from browser import visit
+from page_inputs import page_inputs
+
+from hissbt.feeds import load_bars
+from hissbt.reports.page import run_page
+from hissbt.trading.guards import DrawdownGuard
+
+ROWS = np.column_stack([np.full(120, 1e-3), np.linspace(0.4, 0.6, 120), np.full(120, 0.01)]).tolist()
+EVIL = '<img src=x onerror="hacked = 1">&lt;</script><script>hacked = 1</script>'
+
+# Of each chart: its lines and markers that have a shape, and whether they are where one can see them.
+DRAWN = """
+window.drawn.then(() => Object.fromEntries([...document.querySelectorAll(".plot")].map(plot => [
+  plot.id,
+  [...plot.querySelectorAll(".lines path, .points path")].filter(path => {
+    const box = path.getBoundingClientRect();
+    return path.getAttribute("d") && box.width + box.height > 1 && box.right > 0 && box.left < innerWidth;
+  }).length,
+])))
+"""
+WIDTHS = "window.drawn.then(() => [document.documentElement.scrollWidth, innerWidth])"
+ZOOMED = """
+window.drawn
+  .then(() => Plotly.relayout("price-chart", {"xaxis.range": ["2015-01-05", "2015-02-05"]}))
+  .then(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))))
+  .then(() => ["account-chart", "costs-chart"].map(name => document.getElementById(name).layout.xaxis.range))
+"""
+SORTED = """
+(() => {
+  const heads = [...document.querySelectorAll(".trades thead th")];
+  const column = heads.findIndex(head => head.textContent === "Net");
+  heads[column].click();
+  return [...document.querySelectorAll(".trades tbody tr")].map(row => Number(row.children[column].dataset.key));
+})()
+"""
+
+
+@pytest.fixture(scope="module")
+def bars():
+    return load_bars("sp500")[4000:4120]
+
+
+@pytest.fixture(scope="module")
+def page(bars, tmp_path_factory):
+    inputs = page_inputs(bars, rows=ROWS, in_sample=True, broker={"guards": (DrawdownGuard(0.02),)})
+    return run_page(tmp_path_factory.mktemp("page") / "report.html", **inputs)
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_every_chart_is_drawn_without_an_error_or_a_request(page, width, dark):
+    seen = visit(page, DRAWN, width=width, dark=dark)
+    assert seen.errors == []
+    assert seen.requests == []
+    assert seen.value["price-chart"] > 10
+    assert seen.value["account-chart"] >= 5
+    assert seen.value["waterfall-chart"] >= 3
+    assert seen.value["costs-chart"] >= 2
+
+
+def test_a_phone_need_not_scroll_sideways(page):
+    whole, visible = visit(page, WIDTHS, width=390).value
+    assert whole <= visible == 390
+
+
+def test_zooming_into_one_chart_zooms_into_all(page):
+    for first, last in visit(page, ZOOMED).value:
+        assert (first[:10], last[:10]) == ("2015-01-05", "2015-02-05")
+
+
+def test_a_click_on_a_head_sorts_the_trades(page):
+    found = visit(page, SORTED).value
+    assert len(found) > 1
+    assert found == sorted(found, reverse=True)
+
+
+def test_the_smallest_run_is_drawn_too(bars, tmp_path):
+    inputs = page_inputs(bars[:1])
+    inputs["metrics"]["trading"] |= dict.fromkeys(("sharpe", "total_return"), math.nan)
+    seen = visit(run_page(tmp_path / "page.html", **inputs), DRAWN)
+    assert seen.errors == []
+    assert seen.value["account-chart"] > 0
+
+
+def test_a_text_from_outside_never_runs(bars, tmp_path):
+    inputs = page_inputs(bars, reason=EVIL)
+    inputs["run"] |= {"strategy": EVIL, "params": {EVIL: EVIL}}
+    inputs["ledger"]["guard"] = EVIL
+    inputs["ledger"][EVIL] = 1.0
+    seen = visit(run_page(tmp_path / "page.html", **inputs), "window.drawn.then(() => typeof hacked)")
+    assert seen.errors == []
+    assert seen.value == "undefined"
+
+
+# --- the check itself can fail
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("<script>throw new Error('thrown')</script>", "thrown"),
+        ("<script>console.error('said', 1)</script>", "said 1"),
+        ("<script>Promise.reject(new Error('rejected'))</script>", "rejected"),
+        ("<script>setTimeout(() => { throw new Error('later') })</script>", "later"),
+    ],
+)
+def test_an_error_in_a_page_is_seen(tmp_path, fault, told):
+    faulty = tmp_path / "page.html"
+    faulty.write_text(f"<!DOCTYPE html><title>page</title>{fault}", encoding="utf-8")
+    (error,) = visit(faulty).errors
+    assert told in error
+
+
+def test_a_request_is_seen_and_on_our_page_forbidden(page, tmp_path):
+    request = '<img src="http://127.0.0.1:9/pixel.png">'
+    faulty = tmp_path / "page.html"
+    faulty.write_text(f"<!DOCTYPE html><title>page</title>{request}", encoding="utf-8")
+    assert visit(faulty).requests == ["http://127.0.0.1:9/pixel.png"]
+    text = page.read_text(encoding="utf-8")
+    faulty.write_text(
+        text.replace("</header>", f"{request}<script>hacked = 1</script></header>"), encoding="utf-8"
+    )
+    seen = visit(faulty, "window.drawn.then(() => typeof hacked)")
+    assert seen.value == "undefined"
+    assert sum("Content Security Policy" in error for error in seen.errors) == 2
+
+
+def test_a_page_that_draws_nothing_is_seen(page, tmp_path):
+    empty = tmp_path / "page.html"
+    text = page.read_text(encoding="utf-8")
+    empty.write_text(text.replace('"data":[', '"data":[],"rest":['), encoding="utf-8")
+    assert set(visit(empty, DRAWN).value.values()) == {0}
