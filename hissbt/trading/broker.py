@@ -738,7 +738,8 @@ class PerpBroker(bt.brokers.BackBroker):
         if self._allowed == math.inf:
             return None
         if reduces and self._allowed:
-            self._withdraw_trim(data)
+            if data in self._guard_orders and self._guard_orders[data].alive():
+                self._reduce_only.add(order.ref)  # what both sell together may be more than is held
             return None
         after = abs(held + size) * abs(self.getcommissioninfo(data).book_price(data.close[0]))
         elsewhere = sum(self._notional(other) for other in self.positions if other is not data)
@@ -797,12 +798,6 @@ class PerpBroker(bt.brokers.BackBroker):
         if self.p.latency_bars:
             self._earliest[order.ref] = len(data) + 1 + self.p.latency_bars
         super().submit(order, check=False)
-
-    def _withdraw_trim(self, data) -> None:
-        """Take back what a guard ordered where the strategy reduces the position itself; it is seen to again."""
-        order = self._guard_orders.pop(data, None)
-        if order is not None:
-            self.cancel(order)
 
     def _check_params(self) -> None:
         p = self.p
