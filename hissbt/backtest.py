@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +18,19 @@ from hissbt.bars import Bars, Time, parse_time
 from hissbt.bundle import ModelBundle
 from hissbt.errors import BarsError, BundleError, ConfigError, StrategyError
 from hissbt.feeds.bulk import BarsFeed
+from hissbt.feeds.funding import Funding
 from hissbt.loop import accelerate
 from hissbt.market import Market
 from hissbt.reports.costs import cost_report
 from hissbt.reports.ledger import Ledger
 from hissbt.reports.metrics import buy_and_hold, forecast_metrics, trading_metrics
+from hissbt.reports.page import ASSUMPTIONS, run_page
 from hissbt.reports.run_folder import provenance, write_run_folder
 from hissbt.reports.tearsheet import tearsheet
 from hissbt.timeframe import format_timeframe
+from hissbt.trading.clock import to_ms
+from hissbt.trading.costs import Costs
+from hissbt.trading.guards import Guard
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Run:
     folder: Path
     """Where its files are."""
     metrics: dict
-    """What metrics.json holds: in_sample, trading, costs, buy_and_hold, forecast; undefined numbers are NaN."""
+    """What metrics.json holds: in_sample, trading, costs, counts, guards, buy_and_hold, forecast."""
     ledger: pd.DataFrame
     """One row a bar, see ``hissbt.reports.ledger.Ledger``."""
     trades: pd.DataFrame
@@ -52,7 +58,9 @@ def run_backtest(
     since: Time | None = None,
     until: Time | None = None,
     cash: float = 100_000.0,
-    commission: float | None = None,
+    costs: Costs | Mapping | None = None,
+    funding: Funding | None = None,
+    guards: Sequence[Guard] = (),
     out: str | Path = "runs",
     seed: int = 0,
     name: str | None = None,
@@ -62,19 +70,20 @@ def run_backtest(
     ``model`` becomes the strategy's param ``model``, and its warm-up bars before ``since`` are fed too: the first
     decision is made at the close of the bar before ``since`` and filled at the open of the first bar inside.
     Without ``since`` the run begins where the model's training span ends, or, where it does not end inside these
-    bars, at the earliest bar for which there is a warm-up. ``commission`` is a fraction
-    of the notional of every fill, by default the market's taker fee. Python's and numpy's global random numbers
-    are seeded with ``seed``. ``name`` is what the run folder calls the strategy.
+    bars, at the earliest bar for which there is a warm-up. ``costs`` (settings of
+    ``hissbt.trading.costs.Costs``, its defaults where left out), ``funding`` and ``guards`` (which hold whatever
+    the strategy does) are charged and enforced by a ``PerpBroker``. Python's and numpy's global random numbers are
+    seeded with ``seed``. ``name`` is what the run folder calls the strategy.
 
     Everything is written to a new folder in ``out``. The metrics say ``in_sample: true`` if the run begins before
     the model's training span ends.
 
     Raises BarsError for too few bars, or bars that the model was not made for; StrategyError for params that the
-    strategy does not have; ConfigError for cash or a commission that make no sense, or if ``out`` is a file;
-    BundleError for the model.
+    strategy does not have; ConfigError for cash or costs that make no sense, for funding of which more than 1 %
+    of the events are missing (unless ``costs`` allow it), or if ``out`` is a file; BundleError for the model.
     """
-    commission = bars.market.taker if commission is None else commission
-    _check_account(cash, commission)
+    costs = (costs if isinstance(costs, Costs) else Costs.of(costs or {})).on(bars.market)
+    _check_cash(cash)
     if file := file_in_the_way(out):
         raise ConfigError(f"{file} is a file, where the run folder would be made: name another folder")
     params = dict(params or {})
@@ -83,33 +92,47 @@ def run_backtest(
     fed, first_open = _span(bars, since, until, bundle)
     random.seed(seed)
     np.random.seed(seed)
-    finished = _run(fed, strategy, params, first_open, cash, commission)
+    broker = costs.broker(bars.market, cash=cash, funding=funding, guards=guards)
+    finished = _run(fed, strategy, params, first_open, broker)
     ledger = finished.analyzers.ledger
     in_sample = bundle is not None and first_open < parse_time(bundle.training_span["end"])
-    metrics = _metrics(ledger, bars.market, bundle, commission, in_sample)
-    notes = _notes(metrics, bundle, commission)
+    metrics = _metrics(finished, bars.market, bundle, costs, in_sample)
+    record = _record(finished, bars, bundle, costs, funding, cash, seed)
+    notes = _notes(metrics, bundle, costs)
     folder = write_run_folder(
         out,
         name or strategy.__name__,
         bars.market.symbol,
-        run=_record(finished, bars, bundle, ledger.frame, cash, commission, seed),
+        run=record,
         metrics=metrics,
         ledger=ledger.frame,
         trades=ledger.trades,
         fills=ledger.fills,
         orders=ledger.orders,
-        pages={"tearsheet.html": lambda path: tearsheet(finished, path, benchmark=fed, notes=notes)},
+        pages={
+            "tearsheet.html": lambda path: tearsheet(finished, path, benchmark=fed, notes=notes),
+            "report.html": lambda path: run_page(
+                path,
+                run=record,
+                metrics=metrics,
+                ledger=ledger.frame,
+                trades=ledger.trades,
+                fills=ledger.fills,
+                bars=fed,
+                guards=metrics["guards"],
+                assumptions=ASSUMPTIONS,
+            ),
+        },
     )
     return Run(folder, metrics, ledger.frame, ledger.trades, finished)
 
 
-def _run(bars, strategy, params, first_open, cash, commission) -> bt.Strategy:
+def _run(bars, strategy, params, first_open, broker) -> bt.Strategy:
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.adddata(BarsFeed(bars))
     cerebro.addstrategy(strategy, **params)
     cerebro.addanalyzer(Ledger, _name="ledger", since=first_open)
-    cerebro.broker.setcash(cash)
-    cerebro.broker.setcommission(commission=commission)
+    cerebro.broker = broker
     accelerate(cerebro)
     return cerebro.run()[0]
 
@@ -117,11 +140,9 @@ def _run(bars, strategy, params, first_open, cash, commission) -> bt.Strategy:
 # --- what goes in
 
 
-def _check_account(cash: float, commission: float) -> None:
+def _check_cash(cash: float) -> None:
     if not 0 < cash < math.inf:
         raise ConfigError(f"cash is {cash}: write an amount above 0")
-    if not 0 <= commission < 1:
-        raise ConfigError(f"commission is {commission}: write a fraction of notional, such as 0.00055 for 5.5 bp")
 
 
 def _load_bundle(model: str | Path | ModelBundle | None) -> ModelBundle | None:
@@ -182,34 +203,49 @@ def _first_out_of_sample(opens: pd.DatetimeIndex, bundle: ModelBundle | None) ->
 
 
 def _metrics(
-    ledger: Ledger, market: Market, bundle: ModelBundle | None, commission: float, in_sample: bool
+    finished: bt.Strategy, market: Market, bundle: ModelBundle | None, costs: Costs, in_sample: bool
 ) -> dict:
-    days = market.periods_per_year
+    ledger, broker, days = finished.analyzers.ledger, finished.broker, market.periods_per_year
     return {
         "in_sample": in_sample,
         "trading": trading_metrics(ledger.frame, ledger.trades, ledger.fills, days),
-        "costs": cost_report(ledger.frame, ledger.fills, days),
-        "buy_and_hold": trading_metrics(*buy_and_hold(ledger.frame, commission), days),
+        "costs": cost_report(ledger.frame, ledger.fills, days, costs.half_spread),
+        "counts": dict(sorted(broker.counts.items())),
+        "guards": [*_guard_record(broker), *_guard_record(finished)],
+        "buy_and_hold": trading_metrics(*buy_and_hold(ledger.frame, costs.taker), days),
         "forecast": bundle and forecast_metrics(ledger.frame, bundle.horizon),
     }
 
 
-def _notes(metrics: dict, bundle: ModelBundle | None, commission: float) -> dict[str, str]:
-    notes = {"Commission": f"{commission * 1e4:g} bp", "Trades": str(metrics["trading"]["trades"])}
+def _guard_record(enforcer: object) -> list[dict]:
+    """Return the record of the broker's or the strategy's guards, with times as ISO 8601."""
+    guards = getattr(enforcer, "guards", None)
+    rows = [] if guards is None else guards.record
+    return [row | {name: _iso(row[name]) for name in ("since", "until")} for row in rows]
+
+
+def _iso(date_number: float | None) -> str | None:
+    return None if date_number is None else pd.Timestamp(to_ms(date_number), unit="ms", tz="UTC").isoformat()
+
+
+def _notes(metrics: dict, bundle: ModelBundle | None, costs: Costs) -> dict[str, str]:
+    notes = {"Taker fee": f"{costs.taker * 1e4:g} bp", "Trades": str(metrics["trading"]["trades"])}
     if metrics["in_sample"]:
         notes["IN SAMPLE"] = f"the model was trained on bars up to {bundle.training_span['end']}"
     return notes
 
 
-def _record(finished, bars, bundle, ledger, cash, commission, seed) -> dict:
+def _record(finished, bars, bundle, costs, funding, cash, seed) -> dict:
     """Return what run.json holds: everything needed to repeat the run."""
+    ledger = finished.analyzers.ledger.frame
     closes = ledger["close_time"]
     return {
         "strategy": _source(type(finished)),
         "params": {key: _plain(value) for key, value in finished.p._getkwargs().items()},
         "seed": seed,
         "cash": cash,
-        "costs": {"commission": commission},
+        "costs": {**costs.model_dump(), "contract": finished.broker.p.contract},
+        "funding": None if funding is None else _describe_funding(funding, finished.broker),
         "span": {
             "first_open": (closes.iloc[0] - bars.timeframe).isoformat(),
             "last_close": closes.iloc[-1].isoformat(),
@@ -238,6 +274,17 @@ def _source(strategy: type) -> str:
 def _describe(bundle: ModelBundle) -> dict:
     names = ("sha256", "kind", "symbol", "timeframe", "horizon", "training_span", "data_sha256", "seed")
     return {name: getattr(bundle, name) for name in names}
+
+
+def _describe_funding(funding: Funding, broker: bt.BrokerBase) -> dict:
+    """Return what funding was used, and how much of what was due in the run is known."""
+    (coverage,) = broker.coverage.values()
+    holes = [
+        {"first": hole.first.isoformat(), "last": hole.last.isoformat(), "events": hole.events}
+        for hole in coverage.missing
+    ]
+    known = {"expected": coverage.expected, "present": coverage.present, "share": coverage.share, "missing": holes}
+    return {"symbol": funding.symbol, "sha256": funding.sha256, **known}
 
 
 def _plain(value: object) -> object:

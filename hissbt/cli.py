@@ -141,10 +141,19 @@ def backtest(
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="DATE", help="Trade no bar from this time on (UTC)")] = None,
     cash: Annotated[float, typer.Option(metavar="AMOUNT", help="Money to start with")] = 100_000.0,
-    commission: Annotated[
-        float | None,
+    costs: Annotated[
+        list[str] | None,
         typer.Option(
-            metavar="FRACTION", help="Cost of each fill, as a fraction of its value; the market's if left out"
+            "--cost",
+            metavar="KEY=VALUE",
+            help="One cost or term, as taker=0.0004, half_spread=0.0001, impact=1, leverage=3, volume_limit=0.1 "
+            "or latency_bars=1; may be repeated. The market's fees are the default; a wrong key prints all",
+        ),
+    ] = None,
+    funding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FUNDING", help="A CSV or Parquet file of timestamp,rate, or a name as bybit:BTC/USDT:USDT"
         ),
     ] = None,
     settings: Annotated[
@@ -167,7 +176,7 @@ def backtest(
     """
     from hissbt.backtest import run_backtest
     from hissbt.console import show_run
-    from hissbt.feeds import load_bars
+    from hissbt.feeds import load_bars, load_funding
     from hissbt.plugins import load_strategy
 
     run = run_backtest(
@@ -178,7 +187,8 @@ def backtest(
         since=since,
         until=until,
         cash=cash,
-        commission=commission,
+        costs=_parse_settings(costs, "--cost", "taker=0.0004"),
+        funding=load_funding(funding) if funding else None,
         out=out,
         name=None if ":" in strategy else strategy,
     )
@@ -281,13 +291,13 @@ def _parse_list(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _parse_settings(pairs: list[str] | None) -> dict[str, Any]:
+def _parse_settings(pairs: list[str] | None, option: str = "--set", example: str = "horizon=24") -> dict[str, Any]:
     """Turn ``key=value`` texts into a dict; a value is JSON where it can be, else text."""
     settings = {}
     for pair in pairs or []:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {pair} is not of the form KEY=VALUE: write it as in --set horizon=24")
+            raise ConfigError(f"{option} {pair} is not of the form KEY=VALUE: write it as in {option} {example}")
         try:
             settings[key.strip()] = json.loads(text)
         except ValueError:

@@ -42,8 +42,8 @@ _RESULTS = {
     "turnover": "{:.1f} a year",
     "exposure": "{:.1%}",
     "trades": "{:d}",
-    "fees": "{:,.2f}",
 }
+_COSTS = ("gross", "fees", "impact", "funding", "liquidation_fees", "net")
 
 
 def show_run(run: Run, as_json: bool = False) -> None:
@@ -53,13 +53,15 @@ def show_run(run: Run, as_json: bool = False) -> None:
         return
     console = Console()
     console.print(_results(run))
+    console.print(_costs(run.metrics["costs"]))
     if run.metrics["forecast"]:
         console.print(_forecast(run.metrics["forecast"], "forecasts"))
     if run.metrics["in_sample"]:
         print("IN SAMPLE: the model was trained on some of these bars, so these results prove nothing.")
     if not run.metrics["trading"]["trades"]:
         print("No trade was made: the page says why.")
-    _last(f"tearsheet: {run.folder / 'tearsheet.html'}")
+    print(f"tearsheet: {run.folder / 'tearsheet.html'}")
+    _last(f"report: {run.folder / 'report.html'}")
 
 
 def show_bundle(bundle: ModelBundle, path: Path, as_json: bool = False) -> None:
@@ -147,6 +149,17 @@ def _results(run: Run) -> Table:
     for name, form in _RESULTS.items():
         values = (run.metrics[column][name] for column in ("trading", "buy_and_hold"))
         table.add_row(name.replace("_", " "), *(_text(form, value) for value in values))
+    return table
+
+
+def _costs(costs: dict) -> Table:
+    table = Table(title=f"from gross to net, break-even at {_text('{:.1f} bp', costs['break_even_cost_bp'])}")
+    for name in ("", "money", "of the start", "of the turnover"):
+        table.add_column(name, justify="right" if name else "left")
+    for name in _COSTS:
+        sign = 1 if name in ("gross", "net") else -1
+        forms = ("", "{:+,.2f}"), ("_return", "{:+.2%}"), ("_bp", "{:+.2f} bp")
+        table.add_row(name.replace("_", " "), *(_text(form, sign * costs[name + of]) for of, form in forms))
     return table
 
 

@@ -15,6 +15,7 @@ from hissbt.errors import BarsError, ConfigError, StrategyError
 from hissbt.strategies.buy_and_hold import BuyAndHold
 from hissbt.strategies.hiss import HiSSStrategy
 
+FREE = {"taker": 0, "maker": 0, "half_spread": 0, "impact": 0}
 EAGER = {"prob_long": 0.5, "prob_short": 0.5}
 WARMUP = 20
 
@@ -56,7 +57,7 @@ class Watcher(bt.Strategy):
 
 def test_the_first_decision_falls_on_the_close_at_since(bars, bundle, tmp_path):
     since = pd.Timestamp("2024-01-03 12:00", tz="UTC")
-    run = run_backtest(bars, Watcher, model=bundle, since=since, until="2024-01-04", out=tmp_path)
+    run = run_backtest(bars, Watcher, model=bundle, since=since, until="2024-01-04", costs=FREE, out=tmp_path)
     assert run.strategy.decided[0] == since.tz_localize(None)
     assert len(run.strategy) == WARMUP + 12
     assert run.ledger["close_time"].tolist() == pd.date_range(since, freq="h", periods=13)[1:].tolist()
@@ -113,7 +114,7 @@ def test_the_folder_tells_what_was_run(bars, bundle, run):
     assert record["source"]["first_open"] == "2024-01-01T00:00:00+00:00"
     assert record["bundle"]["sha256"] == bundle.sha256
     assert record["params"]["prob_long"] == 0.5
-    assert record["costs"] == {"commission": bars.market.taker}
+    assert record["costs"]["taker"] == bars.market.taker
     assert record["span"]["bars"] == len(run.ledger)
     assert record["versions"]["hissbt"]
     assert run.folder.name.endswith("-HiSSStrategy-SP500")
@@ -141,7 +142,7 @@ def test_a_run_on_training_bars_is_marked(bars, bundle, tmp_path):
 
 
 def test_costs_and_steps_come_from_the_market(bars, bundle, tmp_path):
-    market = replace(bars.market, taker=0.01, quantity_step=5.0)
+    market = replace(bars.market, taker=0.01, maker=0.01, quantity_step=5.0)
     stepped = type(bars)(bars.frame, market, bars.timeframe)
     run = run_backtest(stepped[:80], HiSSStrategy, model=bundle, params=EAGER, out=tmp_path, cash=1e6)
     assert len(run.trades)
@@ -149,7 +150,7 @@ def test_costs_and_steps_come_from_the_market(bars, bundle, tmp_path):
     notional = run.trades["size"] * (run.trades["entry_price"] + run.trades["exit_price"])
     closed = run.trades["exit_time"].notna()
     assert run.trades["fees"][closed].to_numpy() == pytest.approx((0.01 * notional)[closed].to_numpy())
-    free = run_backtest(bars[:80], Watcher, commission=0.0, out=tmp_path)
+    free = run_backtest(bars[:80], Watcher, costs=FREE, out=tmp_path)
     assert free.metrics["trading"]["fees"] == 0
 
 
@@ -198,7 +199,7 @@ def test_too_few_bars_name_the_number_needed(bars, bundle, tmp_path):
         (BuyAndHold, {"model": ...}, StrategyError, "BuyAndHold uses no model"),
         (HiSSStrategy, {}, StrategyError, "has no model"),
         (BuyAndHold, {"cash": 0}, ConfigError, "cash is 0"),
-        (BuyAndHold, {"commission": 5.5}, ConfigError, "commission is 5.5"),
+        (BuyAndHold, {"costs": {"taker": 5.5}}, ConfigError, "cost 'taker' cannot be 5.5"),
     ],
 )
 def test_bad_settings_are_refused_and_leave_nothing_behind(

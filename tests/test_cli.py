@@ -30,6 +30,7 @@ RUN_FILES = {
     "run.json",
     "metrics.json",
     "ledger.parquet",
+    "report.html",
     "trades.csv",
     "orders.csv",
     "tearsheet.html",
@@ -199,7 +200,11 @@ BAD_INPUT = {
     f"{HOLD} --from 2034-01-01": "no bars between 2034-01-01 and the end",
     f"{HOLD} --cash nan": "cash is nan",
     f"{HOLD} --cash -5": "cash is -5",
-    f"{HOLD} --commission 5.5": "write a fraction of notional",
+    f"{HOLD} --cost taker=5.5": "write a fraction of notional",
+    f"{HOLD} --cost commission=0.001": "unknown cost 'commission': choose from taker, maker",
+    f"{HOLD} --cost impact=big": "write the coefficient of the square-root law",
+    f"{HOLD} --cost leverage": "not of the form KEY=VALUE",
+    f"{HOLD} --funding nowhere.csv": "nowhere.csv",
     # strategies and their parameters
     "backtest his --bars SPX.csv": "unknown strategy 'his': choose buy_and_hold, hiss",
     "backtest nowhere.py:Own --bars SPX.csv": "there is no strategy file",
@@ -214,7 +219,7 @@ BAD_INPUT = {
     f"{HISS} --model model --set prob_long=abc": "parameter prob_long of HiSSStrategy is 'abc'",
     f"{HISS} --model model --set max_fraction=2": "parameter max_fraction .* is 2: .* at most 1",
     f"{HISS} --model model --set stop_volatility=-1": "parameter stop_volatility .* is -1: .* above 0",
-    f"{HISS} --model model --set max_drawdown=1": "max_drawdown is 1",
+    f"{HISS} --model model --set max_drawdown=1": "max_drawdown of HiSSStrategy is 1",
     # bundles
     HISS: "has no model: pass --model",
     f"{HISS} --model nowhere": "there is no model bundle at nowhere",
@@ -407,13 +412,13 @@ def test_training_and_backtest_end_to_end(hissbt, folder):
     shown = hissbt(f"backtest hiss --bars SPX.csv --model bundle {rules} {SPAN}")
     assert "IN SAMPLE" in shown.out
     assert "buy and hold" in shown.out
-    assert Path(shown.out.splitlines()[-1].removeprefix("tearsheet: ")).is_file()
+    assert Path(shown.out.splitlines()[-1].removeprefix("report: ")).is_file()
 
 
 def test_every_option_of_a_backtest_arrives(hissbt, folder):
     answer = hissbt(
-        f"{HOLD} {SPAN} --cash 5000 --commission 0.002 --set fraction=0.5 --out here/and/there --timeframe 1h "
-        "--stamp close --json"
+        f"{HOLD} {SPAN} --cash 5000 --cost taker=0.002 --cost impact=0 --set fraction=0.5 --out here/and/there "
+        "--timeframe 1h --stamp close --json"
     )
     (run,) = (folder / "here" / "and" / "there").iterdir()
     assert answer.json()["folder"] == str(run.relative_to(folder))
@@ -421,7 +426,7 @@ def test_every_option_of_a_backtest_arrives(hissbt, folder):
     assert re.fullmatch(r"\d{8}T\d{6}Z-buy-and-hold-SPX", run.name)
     record = json.loads((run / "run.json").read_text())
     assert record["cash"] == 5000
-    assert record["costs"] == {"commission": 0.002}
+    assert (record["costs"]["taker"], record["costs"]["impact"]) == (0.002, 0)
     assert record["params"]["fraction"] == 0.5
     assert record["span"] == {
         "first_open": "2024-01-05T00:00:00+00:00",

@@ -81,7 +81,7 @@ def test_what_makes_a_result_worthless_is_said(run, capsys):
 
 def test_paths_stay_in_one_piece(run, bundle, capsys):
     show_run(replace(run, folder=LONG))
-    assert capsys.readouterr().out.splitlines()[-1] == f"tearsheet: {LONG / 'tearsheet.html'}"
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {LONG / 'report.html'}"
     show_bundle(bundle, LONG)
     assert capsys.readouterr().out.splitlines()[-1] == f"bundle: {LONG}"
 

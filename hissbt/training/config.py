@@ -2,19 +2,20 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hissbt.errors import ConfigError
+from hissbt.settings import Settings
 
 Weight = Annotated[float, Field(ge=0)]
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(Settings):
     """Settings of one training run. Counts are in bars unless the name says otherwise."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    kind: ClassVar[str] = "training setting"
 
     horizon: int = Field(1, ge=1)  # bars that a forecast looks ahead
     # None: the defaults of the timeframe
@@ -49,27 +50,6 @@ class TrainingConfig(BaseModel):
         if self.burn_in >= self.window:
             raise ValueError(f"burn_in {self.burn_in} must be less than window {self.window}: set both")
         return self
-
-    @classmethod
-    def of(cls, settings: dict[str, Any]) -> "TrainingConfig":
-        """Build from plain values; raises ConfigError naming the first setting that is wrong."""
-        try:
-            return cls(**settings)
-        except ValidationError as error:
-            raise ConfigError(cls._one_sentence(error.errors()[0])) from error
-
-    @classmethod
-    def _one_sentence(cls, error: dict[str, Any]) -> str:
-        """Say what a pydantic error says, naming the setting."""
-        reason = error["msg"].removeprefix("Value error, ")
-        if not error["loc"]:
-            return f"the training settings contradict each other, {reason}"
-        name = error["loc"][0]
-        if error["type"] == "extra_forbidden":
-            return f"unknown training setting {name!r}: choose from {', '.join(cls.model_fields)}"
-        wanted = cls.model_fields[name].description
-        reason = f"write {wanted}" if wanted else reason[:1].lower() + reason[1:]
-        return f"training setting {name!r} cannot be {error['input']!r}: {reason}"
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
