@@ -12,7 +12,7 @@ from hissbt.bars import Time, parse_time
 from hissbt.errors import StrategyError
 from hissbt.market import ALWAYS_OPEN, Market
 from hissbt.reports.tables import fills_table, orders_table, times, trades_table
-from hissbt.reports.trades import COSTS, FEES, FUNDING, TradedData, costs_of
+from hissbt.reports.trades import COSTS, FEES, FUNDING, TradedData, add_costs, costs_of
 from hissbt.trading.guards import Guards
 from hissbt.trading.journal import Fill, FundingCharge
 
@@ -33,7 +33,6 @@ _ACCOUNT = (
     "price",
 )  # then the costs, the guard and the forecast's lines
 _COSTS_AT = slice(len(_ACCOUNT), len(_ACCOUNT) + len(COSTS))
-_NO_COSTS = (0.0,) * len(COSTS)
 
 # What Ledger.loop says of a run that hissbt.accelerate had no part in.
 STOCK_LOOP = {"path": "stock", "reason": "accelerate was not called", "broker_bars": None}
@@ -149,9 +148,22 @@ class Ledger(bt.Analyzer):
         if self._listens:
             reason = order.info.get("reason", order.getordername().lower())
             for bit in order.executed.iterpending():
-                costs = {"fee": bit.comm, "impact": 0.0, "liquidation_fee": 0.0}
-                fill = {"at": "", "size": bit.size, "price": bit.price, "raw_price": bit.price, "maker": False}
-                self._journal.append(Fill(self.strategy, order.data, bit.dt, reason=reason, **fill, **costs))
+                self._journal.append(
+                    Fill(
+                        owner=self.strategy,
+                        data=order.data,
+                        dt=bit.dt,
+                        at="",
+                        size=bit.size,
+                        price=bit.price,
+                        raw_price=bit.price,
+                        fee=bit.comm,
+                        impact=0.0,
+                        liquidation_fee=0.0,
+                        reason=reason,
+                        maker=False,
+                    )
+                )
 
     def stop(self):
         """Backtrader's hook after the last bar: make the tables, and let go of what cannot be pickled."""
@@ -187,8 +199,7 @@ class Ledger(bt.Analyzer):
             self._settle()
             self._charges.append((len(self._account) // 3 - 1, self._costs))
             self._costs = None
-        reason = self._guard_in_force()
-        if reason != self._reason:
+        if self._guards and (reason := self._guard_in_force()) != self._reason:
             self._reason = reason
             self._changes.append((len(self._account) // 3 - 1, self._code(reason)))
 
@@ -225,7 +236,7 @@ class Ledger(bt.Analyzer):
                 costs[FUNDING] += entry.amount
             else:
                 traded.fill(entry)
-                costs = [sum(pair) for pair in zip(costs, costs_of(entry), strict=True)]
+                add_costs(costs, costs_of(entry))
         self._cursor = len(self._journal)
         accrued = sum(self._interest.values())
         costs[FEES] += accrued - self._accrued
@@ -250,7 +261,7 @@ class Ledger(bt.Analyzer):
         for traded in self._traded.values():
             traded.mark()
         stamp, price, value = clock[0], self._price[0], broker.getvalue()
-        row = [stamp, value, broker.getcash(), broker.getposition(self.data).size, price, *_NO_COSTS]
+        row = [stamp, value, broker.getcash(), broker.getposition(self.data).size, price, *[0.0] * len(COSTS)]
         row += [self._code(self._guard_in_force()), *forecast]
         if stamp == self._stamp:
             # Another feed moved: what it brings belongs to the next bar, or to the last one if none follows.
@@ -265,9 +276,9 @@ class Ledger(bt.Analyzer):
 
     def _write(self, row: list[float], again: bool) -> None:
         """Add a row with the costs since the last one; ``again`` replaces the last one."""
-        rows, costs = self._rows, self._costs or _NO_COSTS
+        rows, costs = self._rows, self._costs or [0.0] * len(COSTS)
         if again:
-            costs = [sum(pair) for pair in zip(costs, rows[-self._width :][_COSTS_AT], strict=True)]
+            add_costs(costs, rows[-self._width :][_COSTS_AT])
             del rows[-self._width :]
         row[_COSTS_AT], self._costs = costs, None
         rows.fromlist(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import backtrader as bt
@@ -36,6 +36,12 @@ def costs_of(fill: Fill) -> list[float]:
     return [fill.fee, 0.0, fill.impact, fill.liquidation_fee]
 
 
+def add_costs(total: list[float], costs: Iterable[float]) -> None:
+    """Add costs to a total, both in the order of ``COSTS``."""
+    for kind, cost in enumerate(costs):
+        total[kind] += cost
+
+
 @dataclass
 class _Trade:
     """Fills from flat to flat; a flow is size times book price, signed as the size."""
@@ -51,10 +57,6 @@ class _Trade:
     exit_dt: float = np.nan
     reason: str = "open"
     costs: list[float] = field(default_factory=lambda: [0.0] * len(COSTS))
-
-    def charge(self, costs: list[float]) -> None:
-        """Add to the costs."""
-        self.costs = [sum(pair) for pair in zip(self.costs, costs, strict=True)]
 
 
 @dataclass
@@ -141,7 +143,7 @@ class TradedData:
         trade.entered += abs(size)
         trade.entry_flow += size * self.book_price(fill.price)
         trade.raw_entry_flow += size * self.book_price(fill.raw_price)
-        trade.charge(costs)
+        add_costs(trade.costs, costs)
         self.size += size
         trade.peak = max(trade.peak, abs(self.size))
 
@@ -149,7 +151,7 @@ class TradedData:
         trade = self.trade
         trade.exit_flow += size * self.book_price(fill.price)
         trade.raw_exit_flow += size * self.book_price(fill.raw_price)
-        trade.charge(costs)
+        add_costs(trade.costs, costs)
         self.size += size
         if abs(self.size) <= _DUST * trade.peak:
             trade.exit_dt, trade.reason = fill.dt, fill.reason
