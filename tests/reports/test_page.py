@@ -16,9 +16,10 @@ from hissbt.bars import Bars
 from hissbt.feeds import load_bars
 from hissbt.market import Market
 from hissbt.reports.page import ASSUMPTIONS, run_page
-from hissbt.reports.page.charts import drawdown, exposure, waterfall_chart
+from hissbt.reports.page.account import drawdown, exposure
+from hissbt.reports.page.costs import waterfall_chart
 from hissbt.reports.page.sections import MOST_TRADES
-from hissbt.reports.page.spans import guard_spans
+from hissbt.reports.page.spans import guard_spans, joined
 from hissbt.reports.page.tables import monthly_table
 from hissbt.reports.page.text import money, number, percent
 from hissbt.trading.guards import DailyLossGuard, DrawdownGuard
@@ -110,7 +111,9 @@ def test_a_halt_is_named_at_the_top_in_the_charts_and_in_the_table(bars, tmp_pat
     page = run_page(tmp_path / "page.html", **inputs)
     tripped = inputs["ledger"].loc[inputs["ledger"]["guard"] == "drawdown", "close_time"].iloc[0]
     text = page_text(page)
-    assert f"The drawdown guard tripped at {tripped:%Y-%m-%d %H:%M} UTC and was in force to the end." in text
+    assert (
+        f"The drawdown guard tripped at {tripped:%Y-%m-%d %H:%M} UTC and held the account flat to the end." in text
+    )
     for name in ("price-chart", "account-chart"):
         layout = figures(page)[name]["layout"]
         assert "Halted by drawdown guard" in [note["text"] for note in layout["annotations"]]
@@ -123,7 +126,7 @@ def test_a_guard_that_lets_go_is_no_halt(bars, tmp_path):
     inputs = page_inputs(bars, broker={"guards": (DailyLossGuard(0.002),)}, size=45.0)
     page = run_page(tmp_path / "page.html", **inputs)
     assert not inputs["ledger"]["guard"].iloc[-1]
-    assert "in force to the end" not in page_text(page)
+    assert "flat to the end" not in page_text(page)
     notes = [note["text"] for note in figures(page)["account-chart"]["layout"]["annotations"]]
     assert "First daily loss guard" in notes
 
@@ -133,15 +136,14 @@ def test_unknown_funding_gaps_liquidations_and_open_positions_are_told(inputs, t
     ledger.loc[7, "gap"] = 3
     trades.loc[0, "exit_reason"] = "liquidation"
     trades.loc[1, "exit_time"] = pd.NaT
-    run = inputs["run"] | {
-        "funding": {"A": {"expected": 100, "present": 98}, "B": {"expected": 100, "present": 99}}
-    }
+    funding = {"symbol": "BTC", "expected": 1000, "present": 989, "missing": [{"first": "a", "events": 11}]}
+    run = inputs["run"] | {"funding": funding}
     changed = inputs | {"ledger": ledger, "trades": trades, "run": run}
     text = page_text(run_page(tmp_path / "page.html", **changed))
     assert "3 bars missing, in 1 gap." in text
     assert "1 trade ended in a liquidation." in text
-    assert "Funding of A is incomplete: 2 of 100 events are unknown" in text
-    assert "Funding of B" not in text
+    assert "Funding of BTC is incomplete: of 1,000 events 11 are unknown, and charged nothing." in text
+    assert "missing first a events 11" in text
     still_open = int(trades["exit_time"].isna().sum())
     assert f"{still_open} position" in text
 
@@ -149,10 +151,16 @@ def test_unknown_funding_gaps_liquidations_and_open_positions_are_told(inputs, t
 def test_forecasts_that_know_nothing_are_told(inputs, tmp_path):
     forecast = inputs["metrics"]["forecast"] | {"accuracy": 0.48}
     forecast["majority_class"] = {"accuracy": 0.52, "f1": 0.6}
+    forecast["zero_forecast"] = {"mse": forecast["mse"], "mae": forecast["mae"]}
     page = run_page(tmp_path / "page.html", **inputs | {"metrics": inputs["metrics"] | {"forecast": forecast}})
-    assert "right direction at 48.00% of closes; always naming the more frequent one does so at 52.00%" in (
-        page_text(page)
-    )
+    text = page_text(page)
+    assert "right direction at 48.00% of closes; always naming the more frequent one does so at 52.00%" in text
+    assert "no better than always expecting 0" in text
+
+
+def test_funding_that_is_known_well_enough_is_not_warned_of(inputs, tmp_path):
+    run = inputs["run"] | {"funding": {"symbol": "BTC", "expected": 1000, "present": 990}}
+    assert "incomplete" not in page_text(run_page(tmp_path / "page.html", **inputs | {"run": run}))
 
 
 def test_every_assumption_and_count_is_on_the_page(inputs, tmp_path):
@@ -234,13 +242,23 @@ def test_months_compound_to_years():
 
 
 @pytest.mark.parametrize("of_which", [["", "cap", "cap", "", "cap"], [False, True, True, False, True]])
-def test_a_guard_is_in_force_from_its_close_to_the_first_free_one(of_which):
+@pytest.mark.parametrize("held", [0.0, 0.5])
+def test_a_guard_is_in_force_from_its_close_to_the_first_free_one(of_which, held):
     closes = pd.date_range("2024-01-01", periods=5, tz="UTC")
-    spans = guard_spans(pd.DataFrame({"close_time": closes, "guard": of_which}))
+    spans = guard_spans(
+        pd.DataFrame({"close_time": closes, "guard": of_which, "position": [1.0, 1.0, 0.0, 0.0, held]})
+    )
     assert spans["since"].tolist() == [closes[1], closes[4]]
     assert spans["until"].tolist() == [closes[3], closes[4]]
     assert spans["bars"].tolist() == [2, 1]
     assert spans["to_the_end"].tolist() == [False, True]
+    assert spans["halted"].tolist() == [False, not held]
+
+
+def test_spans_that_look_like_one_are_joined():
+    since, until = joined(np.array([0.0, 10.0, 12.0, 30.0]), np.array([5.0, 11.0, 20.0, 31.0]), room=2.0)
+    assert since.tolist() == [0.0, 10.0, 30.0]
+    assert until.tolist() == [5.0, 20.0, 31.0]
 
 
 # --- every kind of run
@@ -308,6 +326,7 @@ def test_half_a_million_bars_make_a_small_file_that_says_it_is_thinned(tmp_path)
     many = Bars(frame, Market("MANY"), "1m")
     ledger = pd.DataFrame({"close_time": close_time, "value": 1000 * price, "cash": 0.0, "position": 1000.0})
     ledger = ledger.assign(price=price, fees=0.0, funding=1e-3, impact=0.0, liquidation_fee=0.0, guard="", gap=0)
+    ledger.loc[::2, "guard"] = "exposure"  # a cap that trims at every other bar
     ledger = ledger.assign(**dict(zip("abcdefgh", random.normal(size=(8, len(price))), strict=True)))
     ledger.attrs = {"start_value": 100_000.0, "start_price": 100.0}
     nothing = page_inputs(load_bars("sp500")[4000:4003], size=1e6)
@@ -327,8 +346,8 @@ EVIL = '<img src=x onerror="hacked()">&lt;</script><script>hacked()</script>'
 def test_what_comes_from_outside_is_never_markup(bars, inputs, tmp_path):
     market = Market(EVIL, calendar="XNYS")
     evil = page_inputs(Bars(bars.frame, market, bars.timeframe), reason=EVIL)
-    evil["run"] |= {"strategy": f"x.py:{EVIL}", EVIL: EVIL, "params": {EVIL: [EVIL]}, "funding": {}}
-    evil["run"]["funding"] = {EVIL: {"expected": 9, "present": 1}}
+    evil["run"] |= {"strategy": f"x.py:{EVIL}", EVIL: EVIL, "params": {EVIL: [EVIL]}}
+    evil["run"]["funding"] = {"symbol": EVIL, "expected": 9, "present": 1}
     evil["ledger"] = evil["ledger"].rename_axis(None).assign(**{EVIL: 1.0})
     evil["ledger"]["guard"] = EVIL
     evil["ledger"].attrs = inputs["ledger"].attrs

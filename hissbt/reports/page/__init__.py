@@ -38,9 +38,9 @@ def run_page(
     the record of ``hissbt.trading.guards.Guards``. ``assumptions`` are shown as they are.
 
     What a run did not have is left out: ``metrics["forecast"]``, ``metrics["costs"]`` (see
-    ``hissbt.reports.costs``), ``metrics["counts"]`` (how often an assumption decided), ``run["bundle"]``,
-    ``run["funding"]`` ({symbol: {"expected": events, "present": events, …}}). ``run["costs"]`` may name the
-    ``taker`` (or ``commission``) that buy-and-hold pays, and the ``contract``.
+    ``hissbt.reports.costs``), ``metrics["counts"]`` (how often an assumption decided), ``run["bundle"]`` and
+    ``run["funding"]``, of which symbol, expected and present are read. ``run["costs"]`` may name the ``taker`` (or
+    ``commission``) that buy-and-hold pays, and the ``contract``.
     """
     path = Path(path)
     costs = run.get("costs", {})

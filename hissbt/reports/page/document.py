@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
-from hissbt.reports.page.charts import FONT
+from hissbt.reports.page.panels import FONT
 from hissbt.reports.page.text import escape
 
 

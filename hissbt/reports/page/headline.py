@@ -59,20 +59,18 @@ def _grave(run: Mapping, metrics: Mapping, ledger: pd.DataFrame, trades: pd.Data
     if metrics.get("in_sample"):
         end = time(parse_time(run["bundle"]["training_span"]["end"]))
         found.append(f"IN SAMPLE: the model was trained on bars up to {end} UTC. These results prove nothing.")
-    for span in guard_spans(ledger).drop_duplicates("name").itertuples():
-        if span.to_the_end:
-            found.append(
-                f"The {words(span.name)} guard tripped at {time(span.since)} UTC and was in force to the end."
-            )
+    for span in guard_spans(ledger).query("halted").itertuples():
+        found.append(
+            f"The {words(span.name)} guard tripped at {time(span.since)} UTC and held the account flat to the end."
+        )
     if liquidations := int((trades["exit_reason"] == "liquidation").sum()):
         found.append(f"{_count(liquidations, 'trade')} ended in a liquidation.")
-    for symbol, events in (run.get("funding") or {}).items():
-        if events["expected"] and events["present"] < _ENOUGH_FUNDING * events["expected"]:
-            missing = events["expected"] - events["present"]
-            found.append(
-                f"Funding of {symbol} is incomplete: {missing:,} of {events['expected']:,} events are unknown, "
-                "and charged nothing."
-            )
+    funding = run.get("funding") or {"expected": 0, "present": 0}
+    if funding["present"] < _ENOUGH_FUNDING * funding["expected"]:
+        found.append(
+            f"Funding of {funding['symbol']} is incomplete: of {funding['expected']:,} events "
+            f"{funding['expected'] - funding['present']:,} are unknown, and charged nothing."
+        )
     return [(text, True) for text in found]
 
 
@@ -85,6 +83,9 @@ def _slight(run: Mapping, metrics: Mapping, ledger: pd.DataFrame, trades: pd.Dat
             f"The forecasts name the right direction at {percent(forecast['accuracy'])} of closes; always naming "
             f"the more frequent one does so at {percent(naive)}."
         )
+    zero = (forecast.get("zero_forecast") or {}).get("mse")
+    if known(zero) and known(forecast.get("mse")) and forecast["mse"] >= zero:
+        found.append("The forecasts of the return are no better than always expecting 0 (mean squared error).")
     if missing := int(ledger["gap"].sum()):
         found.append(f"{_count(missing, 'bar')} missing, in {_count(int((ledger['gap'] > 0).sum()), 'gap')}.")
     if still_open := int(trades["exit_time"].isna().sum()):

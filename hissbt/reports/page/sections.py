@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from hissbt.bars import Bars
-from hissbt.reports.page import charts, tables
+from hissbt.reports.page import tables
+from hissbt.reports.page.account import account_chart
+from hissbt.reports.page.costs import cost_chart, waterfall_chart
+from hissbt.reports.page.price import MOST_LINES, model_lines, price_chart
 from hissbt.reports.page.spans import guard_spans
 from hissbt.reports.page.text import escape
 from hissbt.reports.page.thin import MOST_POINTS
@@ -28,8 +31,8 @@ def price(ledger: pd.DataFrame, trades: pd.DataFrame, bars: Bars, run: Mapping) 
     """Return price with entries and exits and the model's lines."""
     here = trades[trades["symbol"] == bars.market.symbol]
     elsewhere = len(trades) - len(here)
-    figure = charts.price_chart(ledger, _largest(here), bars, run.get("params", {}))
-    left_out = charts.model_lines(ledger)[charts.MOST_LINES :]
+    figure = price_chart(ledger, _largest(here), bars, run.get("params", {}))
+    left_out = model_lines(ledger)[MOST_LINES:]
     notes = [
         "Markers stand at the close of the bar in which the fill fell, at the price that was paid.",
         f"{elsewhere:,} trades in other markets are in the table only." if elsewhere else "",
@@ -43,18 +46,18 @@ def price(ledger: pd.DataFrame, trades: pd.DataFrame, bars: Bars, run: Mapping) 
 def account(ledger: pd.DataFrame, held: pd.DataFrame, inverse: bool) -> str:
     """Return equity, drawdown and exposure."""
     note = _note(["Values at the close of each bar; the metrics' drawdown is that of UTC days."])
-    return _chart("account-chart", charts.account_chart(ledger, held, inverse)) + note
+    return _chart("account-chart", account_chart(ledger, held, inverse)) + note
 
 
 def costs(ledger: pd.DataFrame, report: Mapping, fills: pd.DataFrame) -> str:
     """Return what was paid for what and when; ``report`` is the cost report, or empty."""
-    paid = _chart("costs-chart", charts.cost_chart(ledger))
+    paid = _chart("costs-chart", cost_chart(ledger))
     if not {"gross", "net"} <= report.keys():
         return paid
     steps = {name: report.get(key) or 0.0 for key, name in _WATERFALL.items()}
     first, *between, last = steps
     steps = {first: steps[first], **{name: -steps[name] for name in between}, last: steps[last]}
-    waterfall = _chart("waterfall-chart", charts.waterfall_chart(steps), timed=False)
+    waterfall = _chart("waterfall-chart", waterfall_chart(steps), timed=False)
     return _pair(waterfall, tables.costs_table(report, fills)) + paid
 
 

@@ -37,6 +37,7 @@ _TRADE_COLUMNS = {
     "pnl_net": ("Net", money),
     "exit_reason": ("Exit by", escape),
 }
+_MOST_ITEMS = 20  # of one list among the facts
 _TEXTS = frozenset(("symbol", "side", "exit_reason"))
 
 
@@ -254,4 +255,9 @@ def _flat(facts: Mapping, path: str = "") -> Iterable[tuple[str, str]]:
 def _fact(value: object) -> str:
     if value is None or value in ("", [], (), {}):
         return "none"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, Mapping):
+        return " ".join(f"{name} {_fact(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        left_out = f", and {len(value) - _MOST_ITEMS:,} more" if len(value) > _MOST_ITEMS else ""
+        return ", ".join(map(_fact, value[:_MOST_ITEMS])) + left_out
+    return str(value)
