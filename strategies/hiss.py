@@ -35,7 +35,7 @@ from hissbt.trading.params import (
 )
 from hissbt.trading.sizing import FLAT, kelly_fraction, position_size, unit_value, volatility_fraction
 
-# What is trimmed goes this much below its cap, or the trim's own fee would call for another at each bar.
+# An entry or a trim stays this much below a cap, or its own fee would call for a trim at the next bar.
 _BELOW_CAP = 0.98
 
 
@@ -113,6 +113,7 @@ class HiSSStrategy(bt.Strategy):
         self._levels = self._entry_levels.eased(params.hysteresis)  # of a position that is held
         self._pace = Pace(params.min_holding_bars, params.max_holding_bars, params.cooldown_bars)
         self.guards = Guards(self.make_guards())
+        self._account = getattr(self.broker, "guards", None)  # those of the broker, if it has any
         self._rewarms = params.on_gap == "flatten"
         self._holes = None if params.max_missing_bars is None else Holes(self.data)
         self._bracket = Bracket(self, self.data)
@@ -199,11 +200,10 @@ class HiSSStrategy(bt.Strategy):
         side, ended = self._bracket.look(size)
         self._pace.update(len(self.data), side if abs(size) > FLAT else 0, ended)
         limit = self._check_guards(size, None if is_cold else (expected_return, prob_up, self._volatility[0]))
-        account = getattr(self.broker, "guards", None)
-        if account is not None:
-            if account.limit == 0.0:
+        if self._account is not None:
+            if self._account.limit == 0.0:
                 return  # the broker closes what is held, and takes no orders
-            limit = min(limit, account.limit)
+            limit = min(limit, self._account.limit)
         if limit == 0.0:
             self._bracket.leave(self.guards.reason)
             return
@@ -266,7 +266,7 @@ class HiSSStrategy(bt.Strategy):
 
     def _enter(self, side: int, limit: float) -> None:
         price, volatility, params = self.data.close[0], self._volatility[0], self.p
-        fraction = min(limit, self._fraction(side))
+        fraction = min(_BELOW_CAP * limit, self._fraction(side))
         size = position_size(fraction, 1, self.broker.getvalue(), self._unit_value(), params.quantity_step)
         stop, target = exit_prices(
             price, side, volatility, stop=params.stop_volatility, target=params.target_volatility

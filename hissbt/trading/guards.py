@@ -184,9 +184,9 @@ class ModelFaultGuard(Guard):
         """Return 0 from a faulty output to the next that is sane, else inf; no outputs (None) change nothing."""
         if moment.outputs is not None:
             # A sum is finite just where its terms are: but for an overflow, which no sane model comes near.
-            total = sum(moment.outputs)
-            self.tripped = total - total != 0.0
-            self.watched = float(self.tripped)
+            tripped = not math.isfinite(sum(moment.outputs))
+            if tripped is not self.tripped:
+                self.tripped, self.watched = tripped, float(tripped)
         return 0.0 if self.tripped else math.inf
 
 

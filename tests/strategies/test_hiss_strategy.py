@@ -10,7 +10,7 @@ import pytest
 from bundles import random_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_forecast import ScriptedForecast
+from observed_strategy import DOWN, NONE, UP, flat, run, sizes
 
 from hissbt.errors import StrategyError
 from hissbt.feeds import BarsFeed, load_bars
@@ -20,72 +20,7 @@ from hissbt.strategies.buy_and_hold import BuyAndHold
 from hissbt.strategies.hiss import HiSSStrategy
 from hissbt.trading.sizing import FLAT
 
-UP, DOWN, NONE = (0.02, 0.9, 0.02), (-0.02, 0.1, 0.02), (0.0, 0.5, 0.02)
 CLOSING = {"signal", "drawdown", "unprotected", "model_fault"}
-
-
-class Observed(HiSSStrategy):
-    """HiSSStrategy on scripted forecasts, which notes the account before and after each decision."""
-
-    params = (("rows", None), ("prob_long", 0.55), ("prob_short", 0.45), ("commission", 0.00055))
-
-    def make_forecast(self):
-        return ScriptedForecast(self.data, rows=self.p.rows)
-
-    def start(self):
-        self.notes, self.placed, self.status = [], [], {}
-
-    def next(self):
-        before = {o.ref for o in self.placed}
-        note = {"size": self.position.size, "price": self.data.close[0], "value": self.broker.getvalue()}
-        note["bar"] = len(self.data)
-        note["live"] = self._live()
-        super().next()
-        note["live_after"] = self._live()
-        note["new"] = [o for o in self.placed if o.ref not in before]
-        note["tripped"] = "drawdown" in [row["name"] for row in self.guards.record]
-        self.notes.append(note)
-
-    def _live(self):
-        return [(o.info["reason"], o.executed.remsize) for o in self.placed if o.alive()]
-
-    def buy(self, *args, **kwargs):
-        return self._noted(super().buy(*args, **kwargs))
-
-    def sell(self, *args, **kwargs):
-        return self._noted(super().sell(*args, **kwargs))
-
-    def _noted(self, order):
-        self.placed.append(order)
-        return order
-
-    def notify_order(self, order):
-        self.status.setdefault(order.info["reason"], []).append((len(self), order.getstatusname()))
-
-
-def run(prices, rows, *, cash=100_000.0, filler=None, mode=None, second=False, **params):
-    """Run Observed over rows of (open, high, low, close); a second feed calls it between these bars too."""
-    frame = pd.DataFrame(prices, columns=["open", "high", "low", "close"])
-    frame["volume"] = 10.0
-    frame.index = pd.date_range("2024-01-01", periods=len(frame))
-    cerebro = bt.Cerebro(stdstats=False, **(mode or {}))
-    cerebro.adddata(bt.feeds.PandasData(dataname=frame))
-    if second:
-        cerebro.adddata(bt.feeds.PandasData(dataname=frame.shift(freq="12h")))
-    cerebro.addstrategy(Observed, rows=rows, **params)
-    cerebro.broker.setcash(cash)
-    cerebro.broker.setcommission(commission=0.00055)
-    if filler is not None:
-        cerebro.broker.set_filler(filler)
-    return cerebro.run()[0]
-
-
-def flat(close, n=1):
-    return [(close, close, close, close)] * n
-
-
-def sizes(strategy):
-    return [note["size"] for note in strategy.notes]
 
 
 @st.composite
