@@ -109,6 +109,7 @@ class PerpBroker(bt.brokers.BackBroker):
         self._phase = _Phase.OPEN
         self._earliest: dict[int, int] = {}  # by order: the length of its data at which it arrives
         self._tried: set[int] = set()  # orders that had their chance at this bar
+        self._triggered: set[int] = set()  # stops whose price was reached: they are market orders from then on
         self._entered_inside: dict[int, float] = {}  # by entry that filled inside this bar: its price
         self._reduce_only: set[int] = set()
         self._guard_orders: dict[bt.feed.AbstractDataBase, Order] = {}
@@ -285,7 +286,7 @@ class PerpBroker(bt.brokers.BackBroker):
         if self._entry_inside(order) is not None:
             # Nobody knows what came after an entry inside the bar: assume the worst of it, and nothing good.
             return None if is_limit or self._phase < _Phase.STOPS else self._phase
-        if kind == Order.Market:
+        if kind == Order.Market or order.ref in self._triggered:
             return _Phase.OPEN
         if kind == Order.Close:
             return _Phase.CLOSE
@@ -303,6 +304,9 @@ class PerpBroker(bt.brokers.BackBroker):
     def _try_exec(self, order: Order) -> None:
         """Match the order as Backtrader does, but for what else the same prices reach."""
         if self._phase is not _Phase.OPEN and order.exectype in _STOPS and self._liquidates_first(order):
+            return
+        if order.ref in self._triggered:
+            self._execute(order, ago=0, price=self._instruments[order.data].open)
             return
         entry = self._entry_inside(order)
         if entry is None:
@@ -359,6 +363,10 @@ class PerpBroker(bt.brokers.BackBroker):
         if ago is None or price is None or price != price:
             return
         instrument = self._instruments[order.data]
+        if order.exectype in (Order.Stop, Order.StopTrail):
+            self._triggered.add(order.ref)
+            if order.parent is not None:
+                self.cancel(order.parent, bracket=True)  # what is left of the entry must not come after its stop
         size = self._fillable(order, instrument, price, ago)
         if not size:
             return

@@ -32,7 +32,8 @@ class FundingEvents:
     """The events of a series, by time."""
 
     def __init__(self, series: FundingSeries):
-        self._times = (series.times.as_unit("ms").asi8).tolist()
+        # Exchanges stamp some milliseconds late: an event of 08:00 is not one after the fills of 08:00.
+        self._times = (series.times.floor("s").as_unit("ms").asi8).tolist()
         self._rates = series.rates.tolist()
 
     def between(self, after_ms: int, until_ms: int) -> list[tuple[int, float]]:
@@ -69,7 +70,7 @@ def checked_coverage(
     """
     since, until = (pd.Timestamp(ms + 1, unit="ms", tz="UTC") for ms in (first_open_ms, last_close_ms))
     coverage = series.coverage(since, until)
-    if allow_missing or (coverage.present and coverage.share >= LEAST_COVERAGE):
+    if allow_missing or (len(series.times) and coverage.share >= LEAST_COVERAGE):
         return coverage
     known = f"{coverage.present} of {coverage.expected}" if coverage.expected else "none"
     raise ConfigError(

@@ -4,9 +4,11 @@ import math
 
 import backtrader as bt
 import numpy as np
+import pandas as pd
 import pytest
 from accounts import COSTS, bars_of, eight_hourly_funding, hourly_funding, play
 
+from hissbt.bars import Bars
 from hissbt.errors import ConfigError
 from hissbt.market import Market
 
@@ -203,6 +205,34 @@ def test_funding_with_holes_is_refused_unless_allowed():
     agree(account, 100_000 + 40 - 0.55 - 10 * 105 * 0.001)
 
 
+def test_a_run_in_which_no_event_is_due_needs_none():
+    account = play(wait(3), {1: buy(10)}, funding=eight_hourly_funding([0.001]))
+    agree(account, 100_000 - 10 * 100 * 0.00055)
+    nothing = eight_hourly_funding([]).between("2030-01-01", "2030-01-02")
+    with pytest.raises(ConfigError, match="none of the events"):
+        play(wait(3), {1: buy(10)}, funding=nothing)
+
+
+def test_an_event_stamped_some_milliseconds_late_is_that_of_the_full_hour():
+    whole = hourly_funding({2: 0.01})
+    late = type(whole)("X", whole.times + pd.Timedelta("7ms"), whole.rates)
+    account = play(WEEK, {1: buy(10), 2: close}, funding=late)
+    agree(account, 100_000 + 30 - 0.55 - 10 * 103 * 0.00055 - 10 * 103 * 0.01)
+
+
+def test_events_while_bars_are_missing_are_charged_on_what_is_held_through_the_hole():
+    """Bars three to five are missing: the events at 3:00, 4:00 and 5:00 are at the last price before, 103.
+
+    The one at 5:00 is at the open of the next bar, 104 to 104: the order placed at 2:00 fills after it.
+    """
+    bars = bars_of(WEEK)
+    holed = Bars(bars.frame.drop(bars.frame.index[2:5]), bars.market, bars.timeframe)
+    funding = hourly_funding({3: 0.001, 4: 0.002, 5: 0.004, 6: 0.01})
+    account = play(holed, {1: buy(10), 2: close}, funding=funding)
+    paid = 10 * 103 * (0.001 + 0.002 + 0.004)
+    agree(account, 100_000 + 10 * (101 - 100) - 10 * (100 + 101) * 0.00055 - paid)
+
+
 # --- kinds of orders
 
 
@@ -290,6 +320,36 @@ def test_after_an_entry_inside_a_bar_only_its_stop_can_be_reached_in_it():
     account = play([wait()[0], (100, 115, 97, 100), (100, 111, 99, 100), *wait()], {1: enter})
     assert account.strategy.sizes[:3] == [0, 10, 0]
     agree(account, 100_000 + 10 * (110 - 98) - 10 * (98 + 110) * 0.0002)
+
+
+@pytest.mark.parametrize("volume", [50, 0])
+def test_a_stop_that_was_reached_sells_all_even_if_there_is_no_volume_and_the_price_comes_back(volume):
+    """On an exchange it is a market order from then on."""
+    rows = [(100,) * 4, (100,) * 4, (100, 100, 94, 96, volume), (97, 98, 96, 97, 50), (98,) * 4, (90,) * 4]
+    account = play(rows, {1: buy(10), 2: sell(10, exectype=STOP, price=95)}, volume_limit=0.1)
+    first = account.fills[1][:2]
+    assert first == ((-5, 95) if volume else (-5, 97))
+    second = 97 if volume else 98
+    proceeds = 5 * (95 if volume else 97) + 5 * second
+    agree(account, 100_000 - 10 * 100 + proceeds - (10 * 100 + proceeds) * 0.00055)
+
+
+def test_a_part_of_an_entry_has_its_stop_and_the_rest_is_not_bought_after_it():
+    rows = [(100,) * 4, (100, 101, 99, 100, 50), (97, 98, 94, 97, 20), (97,) * 4, (97,) * 4]
+    script = {1: lambda s: s.buy_bracket(size=10, exectype=bt.Order.Market, stopprice=95, limitprice=110)}
+    account = play(rows, script, volume_limit=0.1)
+    assert account.strategy.sizes == [0, 5, 7, 0, 0]  # the volume of bar three is spent when the stop is reached
+    fees = (5 * 100 + 2 * 97 + 7 * 97) * 0.00055
+    agree(account, 100_000 + 5 * (97 - 100) - fees)
+
+
+def test_an_order_that_the_margin_does_not_carry_is_refused():
+    for script, leverage in (({1: buy(1001)}, 1), ({1: sell(1001)}, 1), ({1: buy(10_000)}, 10)):
+        account = play(wait(), script, leverage=leverage)
+        assert [status for _, status in account.strategy.statuses] == ["Submitted", "Margin"]
+        assert account.broker.counts["refused_margin"] == 1
+        agree(account, 100_000)
+    agree(play(wait(), {1: buy(9_900)}, leverage=10), 100_000 - 9_900 * 100 * 0.00055)
 
 
 def test_half_spread_and_square_root_impact_grow_with_volatility_and_size():
