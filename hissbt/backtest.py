@@ -6,7 +6,7 @@ import math
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import backtrader as bt
@@ -250,9 +250,10 @@ def _record(finished, bars, bundle, costs, funding, cash, seed) -> dict:
             "first_open": (closes.iloc[0] - bars.timeframe).isoformat(),
             "last_close": closes.iloc[-1].isoformat(),
             "bars": len(ledger),
+            "fed_from": finished.data.bars.open_times[0].isoformat(),
         },
         "source": {
-            "symbol": bars.market.symbol,
+            **asdict(bars.market),
             "timeframe": format_timeframe(bars.timeframe),
             "first_open": bars.open_times[0].isoformat(),
             "last_close": bars.frame.index[-1].isoformat(),
