@@ -56,5 +56,5 @@ def test_a_script_without_hissbt_finds_the_same_account(tables, tmp_path):
     assert (answer.returncode, answer.stderr) == (0, "")
     assert max(json.loads(answer.stdout)["apart"].values()) < 1e-12
     record = run.folder / "run.json"
-    record.write_text(record.read_text().replace('"impact": 0.7', '"impact": 0.8'))
+    record.write_text(record.read_text().replace('"half_spread": 5e-05', '"half_spread": 6e-05'))
     assert recompute(run.folder, folder).returncode == 1

@@ -1,9 +1,9 @@
 """Recompute a run's account from its trade list, raw bars and raw funding, with nothing of hissbt.
 
 ``python -m tests.soak.recompute RUN --bars FILE --funding FILE [--json]``, where FILE are tables stamped with
-bar opens and event times, as ``hissbt backtest`` read them. Of the run folder it takes which fills there were, when
-and how large, and the terms of the account. Prices at the open, spread, impact, fees, funding and equity at every
-close it works out itself, and says how far the ledger is from them. Exit 1 if that is over 1e-6 of equity anywhere.
+bar opens and event times, as ``hissbt backtest`` read them. Of the run folder it takes which fills there were,
+when and how large, and the terms of the account. Prices at the open, spread, impact, fees, funding and equity at
+every close it works out itself, and says how far the ledger is from them. Exit 1 if that is over 1e-6 of equity.
 """
 
 import argparse
