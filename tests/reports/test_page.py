@@ -18,6 +18,7 @@ from hissbt.market import Market
 from hissbt.reports.page import ASSUMPTIONS, run_page
 from hissbt.reports.page.account import drawdown, exposure
 from hissbt.reports.page.costs import waterfall_chart
+from hissbt.reports.page.headline import verdict
 from hissbt.reports.page.sections import MOST_TRADES
 from hissbt.reports.page.spans import guard_spans, joined
 from hissbt.reports.page.tables import monthly_table
@@ -99,6 +100,11 @@ def test_a_run_that_beats_buy_and_hold_is_said_to(inputs, tmp_path):
     assert "It beat buy-and-hold." in page_text(page)
 
 
+def test_to_lose_less_is_called_just_that():
+    found = {"trading": {"total_return": -0.1, "trades": 3}, "buy_and_hold": {"total_return": -0.2}}
+    assert verdict(found).endswith("buy-and-hold lost 20.00%. It lost less than buy-and-hold.")
+
+
 def test_in_sample_is_marked_as_grave(bars, tmp_path):
     page = run_page(tmp_path / "page.html", **page_inputs(bars, rows=ROWS, in_sample=True))
     assert "<li class=bad><b>IN SAMPLE</b>: the model was trained on bars up to 2020-01-01 00:00 UTC" in (
@@ -119,7 +125,7 @@ def test_a_halt_is_named_at_the_top_in_the_charts_and_in_the_table(bars, tmp_pat
         assert "Halted by drawdown guard" in [note["text"] for note in layout["annotations"]]
         (line,) = [shape for shape in layout["shapes"] if shape["yref"] == "paper"]
         assert line["x0"] == tripped.value / 1e6
-    assert f"{inputs['guards'][0]['overshoot']:.6g}" in text
+    assert f"{inputs['guards'][0]['overshoot']:.4g}" in text
 
 
 def test_a_guard_that_lets_go_is_no_halt(bars, tmp_path):
@@ -167,7 +173,7 @@ def test_every_assumption_and_count_is_on_the_page(inputs, tmp_path):
     metrics = inputs["metrics"] | {"counts": {"stop_before_target": 1234}}
     text = page_text(run_page(tmp_path / "page.html", **inputs | {"metrics": metrics}))
     assert all(assumption in text for assumption in ASSUMPTIONS)
-    assert "stop before target 1,234" in text
+    assert "Stop before target 1,234" in text
     assert "Only this." in page_text(run_page(tmp_path / "page.html", **inputs, assumptions=["Only this."]))
 
 

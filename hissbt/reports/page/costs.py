@@ -49,4 +49,5 @@ def waterfall_chart(steps: dict[str, float]) -> Figure:
         )
     )
     figure.update_layout(hovermode="closest", showlegend=False)
+    figure.update_xaxes(automargin=True)
     return figure

@@ -41,8 +41,8 @@ def verdict(metrics: Mapping) -> str:
         return f"No trade was made. Buy-and-hold {_ended(theirs)}."
     if not (known(ours) and known(theirs)):
         return f"The strategy {_ended(ours)} net of costs; buy-and-hold {_ended(theirs)}."
-    judged = "It beat buy-and-hold" if ours > theirs else "It did not beat buy-and-hold"
-    return f"The strategy {_ended(ours)} net of costs; buy-and-hold {_ended(theirs)}. {judged}."
+    judged = "did not beat" if ours <= theirs else "lost less than" if ours < 0 else "beat"
+    return f"The strategy {_ended(ours)} net of costs; buy-and-hold {_ended(theirs)}. It {judged} buy-and-hold."
 
 
 def _ended(total_return: float) -> str:

@@ -86,4 +86,4 @@ def _name_first(figure: Figure, span: pd.Series, hue: str, level: int) -> None:
 
 def _faint(hue: str) -> str:
     red, green, blue = (int(hue[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.16)"
+    return f"rgba({red},{green},{blue},0.11)"

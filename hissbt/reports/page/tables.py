@@ -11,6 +11,7 @@ from hissbt.reports.page.spans import guard_spans
 from hissbt.reports.page.text import escape, known, money, number, percent, time, words
 
 _FRACTIONS = {"total_return", "max_drawdown", "win_rate", "exposure", "accuracy", "f1"}
+_TITLES = {"mse": "Mean squared error", "mae": "Mean absolute error"}
 _COST_LINES = {
     "gross": "Gross, before all costs",
     "fees": "Fees",
@@ -62,21 +63,18 @@ def monthly_table(returns: pd.Series) -> str:
 def metrics_table(trading: Mapping, held: Mapping) -> str:
     """Return the metrics of the strategy and, beside them, of buy-and-hold."""
     rows = [
-        _row([words(name), *(_metric(name, column.get(name)) for column in (trading, held))]) for name in trading
+        _row([_title(name), *(_metric(name, column.get(name)) for column in (trading, held))]) for name in trading
     ]
     return _table(["", "Strategy", "Buy and hold"], rows)
 
 
 def forecast_table(forecast: Mapping) -> str:
     """Return the scores of the forecasts beside those of a rule that knows nothing."""
-    majority, zero = forecast.get("majority_class", {}), forecast.get("zero_forecast", {})
-    names = (("accuracy", majority), ("f1", majority), ("mse", zero), ("mae", zero))
-    rules = {"accuracy": "always the more frequent direction", "mse": "always expecting 0"}
-    rules |= {"f1": rules["accuracy"], "mae": rules["mse"]}
+    rules = (("majority_class", "always the more frequent direction"), ("zero_forecast", "always expecting 0"))
     rows = [
-        _row([name, _metric(name, forecast[name]), _metric(name, naive.get(name)), rules[name]])
-        for name, naive in names
-        if name in forecast
+        _row([_title(name), _metric(name, forecast.get(name)), _metric(name, score), rule])
+        for key, rule in rules
+        for name, score in (forecast.get(key) or {}).items()
     ]
     return _table(["", "Forecast", "Knowing nothing", "Rule"], rows)
 
@@ -153,13 +151,13 @@ def guards_table(ledger: pd.DataFrame, record: Sequence[Mapping]) -> str:
         rows.append(
             _row(
                 [
-                    escape(words(name)),
+                    _title(name),
                     str(len(spans)),
                     f"{spans['bars'].sum():,}",
                     time(spans["since"].iloc[0]),
                     "the end" if spans["to_the_end"].iloc[-1] else time(spans["until"].iloc[-1]),
-                    number(own["worst"].max()),
-                    number(own["overshoot"].max()),
+                    number(own["worst"].max(), 4),
+                    number(own["overshoot"].max(), 4),
                 ]
             )
         )
@@ -170,7 +168,7 @@ def guards_table(ledger: pd.DataFrame, record: Sequence[Mapping]) -> str:
 
 def counts_table(counts: Mapping) -> str:
     """Return how often each thing happened that an assumption decided."""
-    return _table(["", ""], [_row([escape(words(name)), f"{count:,}"]) for name, count in counts.items()], "plain")
+    return _table(["", ""], [_row([_title(name), f"{count:,}"]) for name, count in counts.items()], "plain")
 
 
 def facts_tables(facts: Mapping) -> list[tuple[str, str]]:
@@ -229,6 +227,10 @@ def _return(value: float | None, largest: float) -> str:
         if value
         else f"<td>{percent(value)}</td>"
     )
+
+
+def _title(name: str) -> str:
+    return escape(_TITLES.get(name, words(name).capitalize()))
 
 
 def _metric(name: str, value: float | None) -> str:
