@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from browser import visit
+from browser import find_browser, visit
 from page_inputs import page_inputs
 
 from hissbt.feeds import load_bars
@@ -98,6 +98,14 @@ def test_a_text_from_outside_never_runs(bars, tmp_path):
 
 
 # --- the check itself can fail
+
+
+@pytest.mark.parametrize(("required", "end"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])
+def test_without_a_browser_a_test_skips_and_in_ci_fails(monkeypatch, required, end):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("HISSBT_BROWSER_REQUIRED", required)
+    with pytest.raises(end, match="no browser: install one of chromium"):
+        find_browser()
 
 
 @pytest.mark.parametrize(

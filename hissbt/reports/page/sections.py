@@ -67,7 +67,7 @@ def months(ledger: pd.DataFrame) -> str:
 
 
 def metrics(found: Mapping) -> str:
-    """Return the metrics beside those of buy-and-hold, and the forecasts beside those that know nothing."""
+    """Return the metrics beside those of buy-and-hold, and the forecasts beside rules without a model."""
     strategy = tables.metrics_table(found["trading"], found["buy_and_hold"])
     forecast = found.get("forecast")
     if not forecast:

@@ -69,14 +69,14 @@ def metrics_table(trading: Mapping, held: Mapping) -> str:
 
 
 def forecast_table(forecast: Mapping) -> str:
-    """Return the scores of the forecasts beside those of a rule that knows nothing."""
-    rules = (("majority_class", "always the more frequent direction"), ("zero_forecast", "always expecting 0"))
+    """Return the scores of the forecasts beside those of a rule that needs no model."""
+    rules = (("majority_class", "majority class"), ("zero_forecast", "always 0"))
     rows = [
         _row([_title(name), _metric(name, forecast.get(name)), _metric(name, score), rule])
         for key, rule in rules
         for name, score in (forecast.get(key) or {}).items()
     ]
-    return _table(["", "Forecast", "Knowing nothing", "Rule"], rows)
+    return _table(["", "Forecast", "Without a model", "Rule"], rows)
 
 
 def trades_table(trades: pd.DataFrame) -> str:
