@@ -231,6 +231,11 @@ def test_drawdown_counts_from_the_start_value():
     assert drawdown(pd.Series([90.0, 120.0, 60.0]), 100.0).tolist() == pytest.approx([-0.1, 0.0, -0.5])
 
 
+def test_a_value_that_is_not_finite_is_a_hole_in_the_drawdown_and_no_peak():
+    lost = drawdown(pd.Series([100.0, math.inf, math.nan, 50.0]), 100.0).tolist()
+    assert lost == pytest.approx([0.0, math.nan, math.nan, -0.5], nan_ok=True)
+
+
 def test_exposure_is_signed_and_of_an_inverse_contract_in_coins():
     ledger = pd.DataFrame(
         {"position": [2.0, -2.0, 1.0], "price": [50.0, 50.0, 50.0], "value": [100.0, 200.0, 0.0]}

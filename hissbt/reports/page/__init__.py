@@ -44,13 +44,14 @@ def run_page(
     """
     path = Path(path)
     costs = run.get("costs", {})
-    held, *_ = buy_and_hold(ledger, costs.get("taker", costs.get("commission", 0.0)))
+    inverse = costs.get("contract") == "inverse"
+    held, *_ = buy_and_hold(ledger, costs.get("taker", costs.get("commission", 0.0)), inverse)
     page = document(
         title(run, bars),
         headline(run, metrics, ledger, trades, bars),
         [
             section("Price and trades", sections.price(ledger, trades, bars, run)),
-            section("Account", sections.account(ledger, held, inverse=costs.get("contract") == "inverse")),
+            section("Account", sections.account(ledger, held, inverse=inverse)),
             section("Costs", sections.costs(ledger, metrics.get("costs") or {}, fills)),
             section("Months", sections.months(ledger)),
             section("Metrics", sections.metrics(metrics)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from hissbt.reports.page.panels import BLUE, GRAY, add_line, panels
@@ -27,13 +28,14 @@ def account_chart(ledger: pd.DataFrame, held: pd.DataFrame, inverse: bool) -> Fi
         add_line(figure, 2, closes, lost, name, hue, shown="%{y:.2%}", legend=False)
     held_now = exposure(ledger, inverse)
     add_line(figure, 3, closes, held_now, "Exposure", BLUE, shown="%{y:.3f}", legend=False, steps=True)
-    figure.update_yaxes(tickformat=".0%", row=2)
+    figure.update_yaxes(tickformat=".2~%", row=2)
     mark_guards(figure, ledger, panels=3)
     return figure
 
 
 def drawdown(value: pd.Series, start: float) -> pd.Series:
     """Return how far equity is below its highest close so far, the start included: 0 or less."""
+    value = value.where(np.isfinite(value))
     return value / value.cummax().clip(lower=start) - 1
 
 

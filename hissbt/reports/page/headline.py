@@ -8,7 +8,7 @@ import pandas as pd
 
 from hissbt.bars import Bars, parse_time
 from hissbt.reports.page.spans import guard_spans
-from hissbt.reports.page.text import escape, known, money, number, percent, time, words
+from hissbt.reports.page.text import bp, escape, known, money, number, percent, time, words
 from hissbt.timeframe import format_timeframe
 
 _ENOUGH_FUNDING = 0.99  # of the events that were due
@@ -22,7 +22,7 @@ def title(run: Mapping, bars: Bars) -> str:
 def headline(run: Mapping, metrics: Mapping, ledger: pd.DataFrame, trades: pd.DataFrame, bars: Bars) -> str:
     """Return title, span, verdict, notices and the main figures, as HTML."""
     first, last = ledger["close_time"].iloc[0] - bars.timeframe, ledger["close_time"].iloc[-1]
-    span = f"{time(first)} to {time(last)} UTC, {len(ledger):,} bars of {format_timeframe(bars.timeframe)}"
+    span = f"{time(first)} to {time(last)} UTC, {_count(len(ledger), 'bar')} of {format_timeframe(bars.timeframe)}"
     return "\n".join(
         [
             f"<h1>{escape(title(run, bars))}</h1>",
@@ -122,7 +122,7 @@ def _tiles(metrics: Mapping) -> str:
     if {"gross", "net"} <= costs.keys() and known(costs["gross"]) and known(costs["net"]):
         found["All costs"] = money(costs["gross"] - costs["net"])
     if "break_even_cost_bp" in costs:
-        found["Break-even cost"] = f"{number(costs['break_even_cost_bp'], 4)} bp"
+        found["Break-even cost"] = bp(costs["break_even_cost_bp"])
     return (
         '<dl class="tiles">' + "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in found.items()) + "</dl>"
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from hissbt.reports.page.spans import guard_spans
-from hissbt.reports.page.text import escape, known, money, number, percent, time, words
+from hissbt.reports.page.text import bp, escape, known, money, number, percent, time, words
 
 _FRACTIONS = {"total_return", "max_drawdown", "win_rate", "exposure", "accuracy", "f1"}
 _TITLES = {"mse": "Mean squared error", "mae": "Mean absolute error"}
@@ -134,7 +134,7 @@ def _reach_table(report: Mapping, fills: pd.DataFrame) -> str:
     maker = fills["notional"][fills["maker"].astype(bool)].sum() / fills["notional"].sum() if len(fills) else None
     capacity = f"{money(report.get('capacity'))} ({number(report.get('capacity_multiple'), 4)} × this run)"
     found = {
-        "Break-even cost": f"{number(report.get('break_even_cost_bp'), 4)} bp of notional",
+        "Break-even cost of notional": bp(report.get("break_even_cost_bp")),
         "Turnover": f"{number(report.get('turnover'), 4)} × equity a year",
         "Notional traded": f"{money(report.get('notional'))} in {len(fills):,} fills",
         "Filled as maker": percent(maker),

@@ -31,6 +31,11 @@ def number(value: float | None, digits: int = 6) -> str:
     return f"{value:,.{digits}g}".replace("-", "−") if known(value) else NOTHING
 
 
+def bp(value: float | None) -> str:
+    """Return an amount of basis points with four significant digits."""
+    return f"{number(value, 4)} bp" if known(value) else NOTHING
+
+
 def time(value: pd.Timestamp) -> str:
     """Return a time in UTC to the minute, and to the second where there is one."""
     if pd.isna(value):
