@@ -215,9 +215,10 @@ class HiSSStrategy(bt.Strategy):
         reason = "gap" if is_cold else self._reason_to_leave(side, wanted)
         if reason:
             self._bracket.leave(reason)
-        elif not self._bracket.protects(size):
+            return
+        if not self._bracket.protects(size):
             self._bracket.restore(size)
-        elif self.guards.reason:
+        if self.guards.reason and self._bracket.protects(size):
             self._trim(size, limit)
 
     def _check_guards(self, size: float, outputs: tuple[float, ...] | None) -> float:

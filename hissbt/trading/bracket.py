@@ -79,13 +79,15 @@ class Bracket:
         )
 
     def restore(self, size: float) -> None:
-        """Fit stop and target to a position that somebody else has made smaller; close it if they are not
-        whole."""
-        whole = [order for order in self._orders[1:] if order.alive() and abs(order.executed.remsize) > abs(size)]
-        if len(whole) == 2:
-            self._protect(size, self._orders[0])
-        else:
-            self.leave("unprotected")
+        """Fit stop and target to a position that somebody else has made smaller; in any other case close it."""
+        if self._orders:
+            entry, *exits = self._orders
+            was_cut_short = entry.isbuy() == (size > 0) and abs(entry.executed.size) <= abs(size)
+            are_larger = all(order.alive() and abs(order.executed.remsize) > abs(size) for order in exits)
+            if are_larger and not was_cut_short:
+                self._protect(size, entry)
+                return
+        self.leave("unprotected")
 
     def trim(self, size: float, keep: float, reason: str) -> None:
         """Reduce a position of ``size`` to ``keep`` units, at market; stop and target stay, for what remains.

@@ -375,6 +375,14 @@ def test_stop_and_target_are_fitted_to_what_the_broker_has_left():
     assert live == {"stop": pytest.approx(-size), "target": pytest.approx(-size)}
 
 
+def test_a_position_whose_entry_was_cut_short_by_its_stop_is_closed():
+    prices = [(*flat(100)[0], 1e6), (100, 100, 90, 90, 1000), *[(*flat(97)[0], 1e6)] * 3]
+    broker = PerpBroker(**FEE, volume_limit=0.1)
+    strategy = run(prices, [UP, UP, NONE, NONE, NONE], broker=broker)
+    assert sizes(strategy) == [0, 100, 0, 0, 0]  # of 200: 100 were filled, and nothing was left for the stop
+    assert reasons(strategy) == ["entry", "unprotected"]
+
+
 def test_an_entry_that_is_too_small_leaves_nothing_behind():
     broker = PerpBroker(**FEE, market=Market("X", min_notional=1e6))
     strategy = run(flat(100, 5), [UP] * 5, broker=broker)
