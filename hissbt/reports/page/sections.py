@@ -11,6 +11,7 @@ from hissbt.bars import Bars
 from hissbt.reports.page import tables
 from hissbt.reports.page.account import account_chart
 from hissbt.reports.page.costs import cost_chart, waterfall_chart
+from hissbt.reports.page.facts import facts_tables
 from hissbt.reports.page.price import MOST_LINES, model_lines, price_chart
 from hissbt.reports.page.spans import guard_spans
 from hissbt.reports.page.text import escape
@@ -93,7 +94,7 @@ def trades(table: pd.DataFrame) -> str:
 
 def provenance(run: Mapping) -> str:
     """Return everything that is needed to repeat the run."""
-    groups = (f"<div><h3>{escape(name)}</h3>{table}</div>" for name, table in tables.facts_tables(run))
+    groups = (f"<div><h3>{escape(name)}</h3>{table}</div>" for name, table in facts_tables(run))
     return f'<div class="groups">{"".join(groups)}</div>'
 
 

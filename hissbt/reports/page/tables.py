@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import calendar
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from hissbt.reports.page.markup import row, table
 from hissbt.reports.page.spans import guard_spans
 from hissbt.reports.page.text import bp, escape, known, money, number, percent, time, words
 
@@ -38,7 +39,6 @@ _TRADE_COLUMNS = {
     "pnl_net": ("Net", money),
     "exit_reason": ("Exit by", escape),
 }
-_MOST_ITEMS = 20  # of one list among the facts
 _TEXTS = frozenset(("symbol", "side", "exit_reason"))
 
 
@@ -49,34 +49,30 @@ def monthly_table(returns: pd.Series) -> str:
     years = growth.groupby(returns.index.year).prod() - 1
     # Colored against the largest month; a year against the largest year.
     largest, best = months.abs().max(), years.abs().max()
-    rows = [
-        [
-            escape(year),
-            *(_return(months.get((year, month)), largest) for month in range(1, 13)),
-            _return(all_, best),
-        ]
-        for year, all_ in years.items()
-    ]
-    return _table(["Year", *calendar.month_abbr[1:], "Total"], rows, "heat")
+    rows = []
+    for year, total in years.items():
+        cells = [_return(months.get((year, month)), largest) for month in range(1, 13)]
+        rows.append(row([escape(year), *cells, _return(total, best)]))
+    return table(["Year", *calendar.month_abbr[1:], "Total"], rows, "heat")
 
 
 def metrics_table(trading: Mapping, held: Mapping) -> str:
     """Return the metrics of the strategy and, beside them, of buy-and-hold."""
     rows = [
-        _row([_title(name), *(_metric(name, column.get(name)) for column in (trading, held))]) for name in trading
+        row([_title(name), *(_metric(name, column.get(name)) for column in (trading, held))]) for name in trading
     ]
-    return _table(["", "Strategy", "Buy and hold"], rows)
+    return table(["", "Strategy", "Buy and hold"], rows)
 
 
 def forecast_table(forecast: Mapping) -> str:
     """Return the scores of the forecasts beside those of a rule that needs no model."""
     rules = (("majority_class", "majority class"), ("zero_forecast", "always 0"))
     rows = [
-        _row([_title(name), _metric(name, forecast.get(name)), _metric(name, score), rule])
+        row([_title(name), _metric(name, forecast.get(name)), _metric(name, score), rule])
         for key, rule in rules
         for name, score in (forecast.get(key) or {}).items()
     ]
-    return _table(["", "Forecast", "Without a model", "Rule"], rows)
+    return table(["", "Forecast", "Without a model", "Rule"], rows)
 
 
 def trades_table(trades: pd.DataFrame) -> str:
@@ -91,14 +87,14 @@ def trades_table(trades: pd.DataFrame) -> str:
         for texts, row_keys in zip(zip(*cells, strict=True), zip(*keys, strict=True), strict=True)
     ]
     heads = [f'<th scope="col"{_kind(name)}>{_TRADE_COLUMNS[name][0]}</th>' for name in columns]
-    return _table(heads, rows, "trades sortable")
+    return table(heads, rows, "trades sortable")
 
 
 def reasons_table(trades: pd.DataFrame) -> str:
     """Return how many trades each reason ended, and what they made."""
     groups = trades.groupby("exit_reason", sort=True)["pnl_net"]
     rows = [
-        _row(
+        row(
             [
                 escape(reason),
                 str(len(profits)),
@@ -109,13 +105,13 @@ def reasons_table(trades: pd.DataFrame) -> str:
         )
         for reason, profits in groups
     ]
-    return _table(["Exit by", "Trades", "Won", "Mean net", "Net"], rows)
+    return table(["Exit by", "Trades", "Won", "Mean net", "Net"], rows)
 
 
 def costs_table(report: Mapping, fills: pd.DataFrame) -> str:
     """Return the way from gross to net of a cost report in money, of the start value, and of what was traded."""
     rows = [
-        _row(
+        row(
             [
                 label,
                 money(report[name]),
@@ -126,7 +122,7 @@ def costs_table(report: Mapping, fills: pd.DataFrame) -> str:
         for name, label in _COST_LINES.items()
         if name in report
     ]
-    return _table(["", "Money", "% of start", "bp of notional"], rows) + _reach_table(report, fills)
+    return table(["", "Money", "% of start", "bp of notional"], rows) + _reach_table(report, fills)
 
 
 def _reach_table(report: Mapping, fills: pd.DataFrame) -> str:
@@ -140,7 +136,7 @@ def _reach_table(report: Mapping, fills: pd.DataFrame) -> str:
         "Filled as maker": percent(maker),
         "Capacity": escape(report.get("capacity_reason") or capacity),
     }
-    return _table(["", ""], [_row([name, text]) for name, text in found.items()], "plain")
+    return table(["", ""], [row([name, text]) for name, text in found.items()], "plain")
 
 
 def guards_table(ledger: pd.DataFrame, record: Sequence[Mapping]) -> str:
@@ -149,7 +145,7 @@ def guards_table(ledger: pd.DataFrame, record: Sequence[Mapping]) -> str:
     for name, spans in guard_spans(ledger).groupby("name", sort=False):
         own = pd.DataFrame([row for row in record if row["name"] == name], columns=["worst", "overshoot"])
         rows.append(
-            _row(
+            row(
                 [
                     _title(name),
                     str(len(spans)),
@@ -161,42 +157,15 @@ def guards_table(ledger: pd.DataFrame, record: Sequence[Mapping]) -> str:
                 ]
             )
         )
-    return _table(
-        ["Guard", "Times", "Bars", "First (UTC)", "Last until (UTC)", "Worst", "Largest overshoot"], rows
-    )
+    return table(["Guard", "Times", "Bars", "First (UTC)", "Last until (UTC)", "Worst", "Largest overshoot"], rows)
 
 
 def counts_table(counts: Mapping) -> str:
     """Return how often each thing happened that an assumption decided."""
-    return _table(["", ""], [_row([_title(name), f"{count:,}"]) for name, count in counts.items()], "plain")
-
-
-def facts_tables(facts: Mapping) -> list[tuple[str, str]]:
-    """Return a heading and a table for each mapping inside of one, and before them for what is none."""
-    groups = {name: inner for name, inner in facts.items() if isinstance(inner, Mapping) and inner}
-    rest = {name: fact for name, fact in facts.items() if name not in groups}
-    return [(words(name), _facts_table(group)) for name, group in {"run": rest, **groups}.items()]
-
-
-def _facts_table(facts: Mapping) -> str:
-    return _table(["", ""], [_row([escape(name), escape(text)]) for name, text in _flat(facts)], "plain facts")
+    return table(["", ""], [row([_title(name), f"{count:,}"]) for name, count in counts.items()], "plain")
 
 
 # --- pieces
-
-
-def _table(heads: Iterable[str], rows: Iterable[str | list[str]], kind: str = "") -> str:
-    heads = "".join(head if head.startswith("<th") else f'<th scope="col">{head}</th>' for head in heads)
-    body = "".join(f"<tr>{row if isinstance(row, str) else _row(row)}</tr>" for row in rows)
-    head = "" if "plain" in kind else f"<thead><tr>{heads}</tr></thead>"
-    return f'<div class="scroll {kind}"><table>{head}<tbody>{body}</tbody></table></div>'
-
-
-def _row(cells: Iterable[str]) -> str:
-    first, *rest = cells
-    return f'<th scope="row">{first}</th>' + "".join(
-        cell if cell.startswith("<td") else f"<td>{cell}</td>" for cell in rest
-    )
 
 
 def _cell(text: str, key: object, name: str) -> str:
@@ -220,13 +189,9 @@ def _return(value: float | None, largest: float) -> str:
     """Return a cell whose color is as strong as the return is large beside the largest one."""
     if not known(value):
         return "<td></td>"
-    strength = abs(value) / largest if largest else 0.0
+    strength = 60 * abs(value) / largest if largest else 0.0
     hue = "var(--up)" if value > 0 else "var(--down)"
-    return (
-        f'<td style="background:color-mix(in srgb,{hue} {60 * strength:.0f}%,transparent)">{percent(value)}</td>'
-        if value
-        else f"<td>{percent(value)}</td>"
-    )
+    return f'<td style="background:color-mix(in srgb,{hue} {strength:.0f}%,transparent)">{percent(value)}</td>'
 
 
 def _title(name: str) -> str:
@@ -242,24 +207,3 @@ def _metric(name: str, value: float | None) -> str:
 def _ratio(value: float | None) -> str:
     whole = known(value) and float(value).is_integer()
     return number(value, 15 if whole else 4)
-
-
-def _flat(facts: Mapping, path: str = "") -> Iterable[tuple[str, str]]:
-    """Yield each fact that is not itself a mapping, under the names on the way to it."""
-    for name, value in facts.items():
-        full = f"{path}.{name}".strip(".")
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, full)
-        else:
-            yield full, _fact(value)
-
-
-def _fact(value: object) -> str:
-    if value is None or value in ("", [], (), {}):
-        return "none"
-    if isinstance(value, Mapping):
-        return " ".join(f"{name} {_fact(item)}" for name, item in value.items())
-    if isinstance(value, list | tuple):
-        left_out = f", and {len(value) - _MOST_ITEMS:,} more" if len(value) > _MOST_ITEMS else ""
-        return ", ".join(map(_fact, value[:_MOST_ITEMS])) + left_out
-    return str(value)
