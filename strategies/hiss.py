@@ -107,7 +107,7 @@ class HiSSStrategy(bt.Strategy):
         # The lines and levels themselves: to go through forecast and params for them takes longer than to decide.
         lines, params = self.forecast.lines, self.p
         self._expected_return, self._prob_up = lines.expected_return, lines.prob_up
-        self._volatility = lines.volatility
+        self._volatility, self._price, self._time = lines.volatility, self.data.close, self.data.lines.datetime
         self._regime = None if params.regime_exit is None else self._line(params.regime_exit)
         self._entry_levels = Levels(params.prob_long, params.prob_short, params.threshold)
         self._levels = self._entry_levels.eased(params.hysteresis)  # of a position that is held
@@ -226,10 +226,10 @@ class HiSSStrategy(bt.Strategy):
         equity = self.broker.getvalue()
         exposure = exposure_of(abs(size) * self._unit_value(), equity) if size else 0.0
         missing = 0 if self._holes is None else self._holes.missing_bars()
-        return self.guards.check(Moment(self.data.datetime[0], equity, exposure, missing, outputs)).limit
+        return self.guards.check(Moment(self._time[0], equity, exposure, missing, outputs)).limit
 
     def _unit_value(self) -> float:
-        return unit_value(self.broker.getcommissioninfo(self.data), self.data.close[0])
+        return unit_value(self.broker.getcommissioninfo(self.data), self._price[0])
 
     def _may_enter(self, expected_return: float) -> bool:
         if not self._pace.may_enter or self._is_regime_bad():
@@ -238,7 +238,7 @@ class HiSSStrategy(bt.Strategy):
             return True
         # What a broker without such a param takes as a spread is not to be known.
         half_spread = getattr(self.broker.p, "half_spread", 0.0)
-        cost = round_trip_cost(self.broker.getcommissioninfo(self.data), self.data.close[0], half_spread)
+        cost = round_trip_cost(self.broker.getcommissioninfo(self.data), self._price[0], half_spread)
         return covers_cost(expected_return, cost, self.p.min_edge)
 
     def _is_regime_bad(self) -> bool:
@@ -266,7 +266,7 @@ class HiSSStrategy(bt.Strategy):
         return params.max_fraction
 
     def _enter(self, side: int, limit: float) -> None:
-        price, volatility, params = self.data.close[0], self._volatility[0], self.p
+        price, volatility, params = self._price[0], self._volatility[0], self.p
         fraction = min(_BELOW_CAP * limit, self._fraction(side))
         size = position_size(fraction, 1, self.broker.getvalue(), self._unit_value(), params.quantity_step)
         stop, target = exit_prices(
