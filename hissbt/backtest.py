@@ -76,7 +76,7 @@ def run_backtest(
     seeded with ``seed``. ``name`` is what the run folder calls the strategy.
 
     Everything is written to a new folder in ``out``. The metrics say ``in_sample: true`` if the run begins before
-    the model's training span ends.
+    the model's training span ends. Money is in the quote currency, or in the base coin of an inverse contract.
 
     Raises BarsError for too few bars, or bars that the model was not made for; StrategyError for params that the
     strategy does not have; ConfigError for cash or costs that make no sense, for funding of which more than 1 %
@@ -99,6 +99,7 @@ def run_backtest(
     metrics = _metrics(finished, bars.market, bundle, costs, in_sample)
     record = _record(finished, bars, bundle, costs, funding, cash, seed)
     notes = _notes(metrics, bundle, costs)
+    benchmark = None if _is_inverse(bars.market) else fed
     folder = write_run_folder(
         out,
         name or strategy.__name__,
@@ -110,7 +111,7 @@ def run_backtest(
         fills=ledger.fills,
         orders=ledger.orders,
         pages={
-            "tearsheet.html": lambda path: tearsheet(finished, path, benchmark=fed, notes=notes),
+            "tearsheet.html": lambda path: tearsheet(finished, path, benchmark=benchmark, notes=notes),
             "report.html": lambda path: run_page(
                 path,
                 run=record,
@@ -212,9 +213,14 @@ def _metrics(
         "costs": cost_report(ledger.frame, ledger.fills, days, costs.half_spread),
         "counts": dict(sorted(broker.counts.items())),
         "guards": [*_guard_record(broker), *_guard_record(finished)],
-        "buy_and_hold": trading_metrics(*buy_and_hold(ledger.frame, costs.taker), days),
+        "buy_and_hold": trading_metrics(*buy_and_hold(ledger.frame, costs.taker, _is_inverse(market)), days),
         "forecast": bundle and forecast_metrics(ledger.frame, bundle.horizon),
     }
+
+
+def _is_inverse(market: Market) -> bool:
+    """Tell whether the account counts in the asset itself, so that to hold it changes nothing."""
+    return market.contract == "inverse"
 
 
 def _guard_record(enforcer: object) -> list[dict]:

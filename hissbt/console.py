@@ -159,7 +159,7 @@ def _costs(costs: dict) -> Table:
     for name in _COSTS:
         sign = 1 if name in ("gross", "net") else -1
         forms = ("", "{:+,.2f}"), ("_return", "{:+.2%}"), ("_bp", "{:+.2f} bp")
-        table.add_row(name.replace("_", " "), *(_text(form, sign * costs[name + of]) for of, form in forms))
+        table.add_row(name.replace("_", " "), *(_text(form, sign * costs[name + of] + 0.0) for of, form in forms))
     return table
 
 

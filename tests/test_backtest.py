@@ -98,7 +98,7 @@ def test_the_same_inputs_give_the_same_bytes(bars, bundle, run, tmp_path):
     )
     assert again.folder != run.folder
     assert len(run.trades) > 3
-    for name in ("ledger.parquet", "trades.csv", "orders.csv", "metrics.json"):
+    for name in ("ledger.parquet", "trades.csv", "fills.csv", "orders.csv", "metrics.json", "report.html"):
         assert (again.folder / name).read_bytes() == (run.folder / name).read_bytes()
 
 
@@ -152,6 +152,17 @@ def test_costs_and_steps_come_from_the_market(bars, bundle, tmp_path):
     assert run.trades["fees"][closed].to_numpy() == pytest.approx((0.01 * notional)[closed].to_numpy())
     free = run_backtest(bars[:80], Watcher, costs=FREE, out=tmp_path)
     assert free.metrics["trading"]["fees"] == 0
+
+
+def test_the_account_of_an_inverse_contract_counts_in_its_coin(bars, bundle, tmp_path):
+    inverse = Bars(bars.frame, replace(bars.market, contract="inverse"), bars.timeframe)
+    run = run_backtest(inverse, HiSSStrategy, model=bundle, params=EAGER, cash=10.0, costs=FREE, out=tmp_path)
+    first = run.trades.iloc[0]
+    side = 1 if first["side"] == "long" else -1
+    earned = side * first["size"] * (1 / first["entry_price"] - 1 / first["exit_price"])
+    assert first["pnl_gross"] == pytest.approx(earned, rel=1e-9)
+    assert first["size"] / first["entry_price"] == pytest.approx(0.2 * 10, rel=0.05)  # a fifth of the coins
+    assert run.metrics["buy_and_hold"]["total_return"] == 0
 
 
 def test_gaps_are_answered_as_set_and_told_of_on_the_page_and_in_the_files(bars, bundle, tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from bundles import random_bundle
 
@@ -19,15 +20,30 @@ def run_python(code: str, folder: Path) -> str:
     ).stdout
 
 
-def test_the_python_of_the_readme_runs_as_printed(hourly_bars, tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+@pytest.fixture(scope="module")
+def readme(hourly_bars, tmp_path_factory):
+    """The README's blocks of Python, and a folder with the files that they read."""
+    folder = tmp_path_factory.mktemp("readme")
     frame = hourly_bars.frame.tz_localize(None)
     frame.index = (frame.index - hourly_bars.timeframe).rename("timestamp")
-    frame.to_csv(tmp_path / "BTCUSDT_1h.csv.gz")
-    random_bundle(hourly_bars[:300]).save(tmp_path / "models" / "btc-hiss")
-    trades = run_python(code + "print(len(strategy.analyzers.ledger.trades))", tmp_path)
+    frame.to_csv(folder / "BTCUSDT_1h.csv.gz")
+    times = pd.date_range(frame.index[0], frame.index[-1], freq="8h", name="timestamp")
+    pd.DataFrame({"rate": 0.0001}, index=times).to_csv(folder / "BTCUSDT_funding.csv")
+    random_bundle(hourly_bars[:300]).save(folder / "models" / "btc-hiss")
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL), folder
+
+
+def test_the_python_of_the_readme_runs_as_printed(readme):
+    (first, _), folder = readme
+    trades = run_python(first + "print(len(strategy.analyzers.ledger.trades))", folder)
     assert int(trades) > 0
-    assert "</html>" in (tmp_path / "tearsheet.html").read_text(encoding="utf-8")
+    assert "</html>" in (folder / "tearsheet.html").read_text(encoding="utf-8")
+
+
+def test_the_readmes_plain_strategy_is_charged_and_guarded(readme):
+    (_, second), folder = readme
+    asked = "frame = ledger.frame; print(*(frame[cost].sum() > 0 for cost in ('fees', 'funding', 'impact')))"
+    assert run_python(f"{second}{asked}", folder) == "True True True\n"
 
 
 @pytest.mark.parametrize("name", sorted(set(hissbt.__all__) - {"__version__"}))

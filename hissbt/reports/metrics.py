@@ -68,12 +68,18 @@ def trading_metrics(
     }
 
 
-def buy_and_hold(ledger: pd.DataFrame, commission: float) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def buy_and_hold(
+    ledger: pd.DataFrame, commission: float, inverse: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return the ledger, the trades and the fills of buying the asset at the ledger's start price and holding it.
 
-    All of the start value is spent, ``commission`` (a fraction of notional) included, and paid once.
+    All of the start value is spent, ``commission`` (a fraction of notional) included, and paid once. The account
+    of an ``inverse`` contract holds the asset already and counts in it: there is nothing to buy, nothing changes.
     """
     start_value, start_price = ledger.attrs["start_value"], ledger.attrs["start_price"]
+    if inverse:
+        held = ledger[["close_time", "price"]].assign(value=start_value, cash=start_value, position=0.0, fees=0.0)
+        return held, pd.DataFrame({"pnl_net": []}), pd.DataFrame({"notional": []})
     size = start_value / (start_price * (1 + commission))
     fee = size * start_price * commission
     held = ledger[["close_time", "price"]].assign(value=size * ledger["price"], cash=0.0, position=size, fees=0.0)

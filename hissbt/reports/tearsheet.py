@@ -155,11 +155,12 @@ def _span(values: pd.Series) -> str:
 
 
 def _own_page(title, why, strategy, ledger, days, notes) -> str:
-    terms = strategy.broker.getcommissioninfo(strategy.data).p
-    commission = getattr(terms, "taker", terms.commission)
+    scheme = strategy.broker.getcommissioninfo(strategy.data)
+    commission = getattr(scheme.p, "taker", scheme.p.commission)
+    held = buy_and_hold(ledger.frame, commission, getattr(scheme, "inverse", False))
     columns = {
         type(strategy).__name__: trading_metrics(ledger.frame, ledger.trades, ledger.fills, days),
-        "Buy and hold": trading_metrics(*buy_and_hold(ledger.frame, commission), days),
+        "Buy and hold": trading_metrics(*held, days),
     }
     rows = "".join(
         _row(name, [metrics[name] for metrics in columns.values()]) for name in next(iter(columns.values()))

@@ -241,7 +241,9 @@ def backtest_bytes(bars, folder):
     params = {"prob_long": 0.5, "prob_short": 0.5}
     run = run_backtest(bars, HiSSStrategy, model=bundle, params=params, since=bars.open_times[310], out=folder)
     assert len(run.trades) > 3
-    return [(run.folder / name).read_bytes() for name in ("ledger.parquet", "trades.csv", "orders.csv")]
+    return [
+        (run.folder / name).read_bytes() for name in ("ledger.parquet", "trades.csv", "fills.csv", "orders.csv")
+    ]
 
 
 @pytest.mark.parametrize("source", ["embedded", "real"])
