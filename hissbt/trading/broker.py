@@ -414,7 +414,7 @@ class PerpBroker(bt.brokers.BackBroker):
             limit = order.created.price if order.exectype == Order.Limit else order.created.pricelimit
             return min(paid, limit) if size > 0 else max(paid, limit)
         held = self.positions[order.data].size
-        if held * size < 0 and abs(size) <= abs(held):
+        if held * size < 0:
             # Whoever sells into his own bankruptcy is liquidated on the way.
             floor = bankruptcy_price(
                 held,
@@ -448,10 +448,9 @@ class PerpBroker(bt.brokers.BackBroker):
             openedvalue, openedcomm = scheme.getvaluesize(opened, price), scheme.fee(opened, price, maker)
             cash -= openedvalue
             cash -= openedcomm
-            if (
-                self._free_with(data, cash, psize, self._average(scheme, held, before, opened, price, pprice))
-                < 0.0
-            ):
+            average = self._average(scheme, held, before, opened, price, pprice)
+            is_paid = self._free_with(data, cash, psize, average) >= 0.0
+            if not is_paid or self._is_lost(scheme, psize, average, raw_price):
                 opened, openedvalue, openedcomm = 0, 0.0, 0.0
             else:
                 self.cash = cash
@@ -522,6 +521,13 @@ class PerpBroker(bt.brokers.BackBroker):
             if other is not data and position.size:
                 free += self._unposted(self.getcommissioninfo(other), position.size, position.price)
         return free + self._unposted(self.getcommissioninfo(data), size, price) if size else free
+
+    @staticmethod
+    def _is_lost(scheme: PerpCommission, size: float, entry: float, market_price: float) -> bool:
+        """Tell whether a position would be liquidated as it is opened: by its own impact, or by its leverage."""
+        margin = scheme.notional(size, entry) / scheme.p.leverage
+        price = liquidation_price(size, scheme.book_price(entry), margin, scheme.tiers, scheme.inverse)
+        return price is not None and _is_beyond(market_price, price, size)
 
     @staticmethod
     def _snap(position: bt.Position, market: Market) -> None:

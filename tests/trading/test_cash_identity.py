@@ -89,6 +89,8 @@ def check_rows(seed, broker, ledger, inverse):
     paid = sum(frame[cost] for cost in COSTS).cumsum().to_numpy()
     expected = start + gross_by_bar(broker, frame, inverse) - paid
     close_to(seed, frame["value"].to_numpy(), expected, start, ledger.trades)
+    # Margins are isolated: more than all is only lost by funding that falls due in the bar of a liquidation.
+    assert frame["value"].min() >= -max(0.0, frame["funding"].max()) - TOLERANCE * start, f"seed {seed}"
     fills = [row for row in broker.journal if isinstance(row, Fill)]
     charges = [row for row in broker.journal if isinstance(row, FundingCharge)]
     journal = {

@@ -6,11 +6,13 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
-from accounts import COSTS, bars_of, eight_hourly_funding, hourly_funding, play
+from accounts import COSTS, Scripted, bars_of, eight_hourly_funding, hourly_funding, play
 
 from hissbt.bars import Bars
 from hissbt.errors import ConfigError
+from hissbt.feeds import BarsFeed
 from hissbt.market import Market
+from hissbt.trading.broker import PerpBroker
 
 LIMIT, STOP = bt.Order.Limit, bt.Order.Stop
 FREE = {"taker": 0.0, "maker": 0.0}
@@ -482,6 +484,44 @@ def test_funding_that_is_owed_before_a_liquidation_is_paid():
     agree(account, lost(1, 90 / 0.995, 100 * 90 / 0.995 * 0.00055) - 100 * 100 * 0.001)
 
 
+def test_what_an_account_owes_counts_as_missing_from_its_margin():
+    """0.5 are free when funding takes 10: 1,000 - 9.5 + 100 (p - 100) = 0.5 p gives p = 9,009.5 / 99.5."""
+    rows, script = [*ENTERED, (95, 96, 90.5, 95), *wait(1, 95)], {1: buy(100)}
+    owing = play(rows, script, cash=1006.0, funding=hourly_funding({2: 0.001}), **TENFOLD)
+    price = 9_009.5 / 99.5
+    agree(owing, 1006 - 5.5 - 10 + 100 * (price - 100) - 100 * price * 0.00055)
+    agree(play(rows, script, cash=1006.0, **TENFOLD), 1006 - 5.5 - 500)  # which owes nothing: 90.45 is not reached
+
+
+def test_margin_is_isolated_one_market_from_another():
+    cerebro = bt.Cerebro(stdstats=False)
+    fall = [*ENTERED, (95, 96, 85, 95), *wait(1, 95)]
+    for name, rows in (("A", fall), ("B", wait(4))):
+        cerebro.adddata(BarsFeed(bars_of(rows), name=name))
+    cerebro.broker = PerpBroker(cash=100_000.0, **TENFOLD)
+    cerebro.addstrategy(Scripted, script={1: lambda s: [s.buy(data=data, size=100) for data in s.datas]})
+    (strategy,) = cerebro.run()
+    price = 90 / 0.995
+    assert cerebro.broker.getvalue() == exactly(100_000 - 2 * 5.5 + 100 * (price - 100) - 100 * price * 0.00055)
+    assert [strategy.getposition(data).size for data in strategy.datas] == [0, 100]
+
+
+def test_an_entry_that_its_own_slippage_would_liquidate_is_refused():
+    """Bought at 120, ten times leverage would be liquidated at 120 * 0.9 / 0.995, above the market's 100."""
+    account = play(wait(), {1: buy(100)}, half_spread=0.2, **TENFOLD)
+    assert [status for _, status in account.strategy.statuses] == ["Submitted", "Accepted", "Margin"]
+    agree(account, 100_000)
+
+
+@pytest.mark.parametrize("size", [100, 150])
+def test_slippage_takes_no_more_than_the_margin_from_who_leaves(size):
+    """Bought at 106, bankrupt at 95.4; at 97 less 6 % nobody would be left to sell."""
+    rows = [(100,) * 4, (100,) * 4, (97,) * 4]
+    account = play(rows, {1: buy(100), 2: sell(size)}, half_spread=0.06, **TENFOLD)
+    assert account.fills[1][:2] == (-size, exactly(95.4))
+    agree(account, 100_000 - 1_060 - (100 * 106 + size * 95.4) * 0.00055 - (size - 100) * (97 - 95.4))
+
+
 # --- mark price
 
 
@@ -538,6 +578,17 @@ def test_an_inverse_short_with_a_second_entry_at_another_price():
     account = play(COINS, {1: sell(10_000), 2: sell(10_000), 3: close}, cash=10.0, contract="inverse")
     gross = -10_000 * (1 / 20_000 - 1 / 22_000) - 10_000 * (1 / 25_000 - 1 / 22_000)
     agree(account, 10 + gross - 0.00055 * (10_000 / 20_000 + 10_000 / 25_000 + 20_000 / 22_000))
+
+
+def test_the_margin_of_an_inverse_position_is_that_of_its_entries():
+    """0.05 + 0.04 are posted: 0.09 + 0.5 + 0.4 - 20,000/p = 0.005 * 20,000 / p gives p = 20,100 / 0.99."""
+    rows = [*COINS[:2], (25_000, 25_000, 20_000, 22_000), *COINS[3:]]
+    account = play(rows, {1: buy(10_000), 2: buy(10_000)}, cash=10.0, contract="inverse", **TENFOLD)
+    price = 20_100 / 0.99
+    assert account.fills[2][1] == pytest.approx(price, rel=1e-12)
+    agree(account, 10 + 0.9 - 20_000 / price - 0.00055 * (0.9 + 20_000 / price))
+    still = play(COINS, {1: buy(10_000), 2: buy(10_000)}, cash=10.0, contract="inverse", **TENFOLD)
+    assert still.strategy.cash[-1] == exactly(10 - 0.00055 * 0.9 - 0.09)
 
 
 def test_slippage_of_an_inverse_contract_is_in_coins():
