@@ -17,7 +17,7 @@ from hissbt.trading.clock import to_date_number
 from hissbt.trading.commission import PerpCommission
 from hissbt.trading.contract import bankruptcy_price, liquidation_price
 from hissbt.trading.events import checked_coverage, dearest_sizes
-from hissbt.trading.guards import Guard, Guards, Moment, exposure_of
+from hissbt.trading.guards import Guard, Guards, ModelFaultGuard, Moment, exposure_of
 from hissbt.trading.instrument import Instrument
 from hissbt.trading.journal import Fill, FundingCharge
 from hissbt.trading.sizing import FLAT
@@ -828,6 +828,11 @@ class PerpBroker(bt.brokers.BackBroker):
         for guard in p.guards:
             if not isinstance(guard, Guard):
                 raise ConfigError(f"{guard!r} is no guard: write guards=[hissbt.DrawdownGuard(0.15)]")
+            if isinstance(guard, ModelFaultGuard):
+                raise ConfigError(
+                    "PerpBroker is done with a bar before any model has seen it, so ModelFaultGuard would allow "
+                    "everything: let the strategy ask it, as HiSSStrategy does"
+                )
 
 
 def _is_beyond(price: float, limit: float, size: float) -> bool:

@@ -176,8 +176,7 @@ class ModelFaultGuard(Guard):
     """Flat while any output of the model is NaN or infinite after its warm-up; free again when all are finite.
 
     It looks at ``Moment.outputs``, so it is for a strategy that passes them, as HiSSStrategy does. A broker is
-    done with a bar before any model has seen it, and knows of no outputs: among its guards this one allows
-    everything.
+    done with a bar before any model has seen it, and knows of no outputs: PerpBroker refuses this guard.
     """
 
     name = "model_fault"

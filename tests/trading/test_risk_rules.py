@@ -15,7 +15,10 @@ from accounts import Scripted, bars_of
 from paths import case, run
 from scripted_forecast import ScriptedForecast
 
+from hissbt.errors import ConfigError
 from hissbt.feeds import BarsFeed
+from hissbt.reports.ledger import Ledger
+from hissbt.strategies.hiss import HiSSStrategy
 from hissbt.trading.broker import PerpBroker
 from hissbt.trading.guards import DailyLossGuard, DrawdownGuard, ExposureGuard, ModelFaultGuard, StaleDataGuard
 from hissbt.trading.journal import Fill
@@ -331,40 +334,54 @@ def test_an_exit_besides_the_trim_never_goes_through_flat():
 # --- a model's fault
 
 
-class Believer(bt.Strategy):
-    """Holds one unit while its model says anything at all but 'down'."""
+class Believer(HiSSStrategy):
+    """Trades a forecast that is given, on PerpBroker."""
 
-    params = (("rows", ()),)
+    params = (("rows", None),)
 
-    def __init__(self):
-        self.forecast = ScriptedForecast(self.data, rows=self.p.rows)
+    def make_forecast(self):
+        return ScriptedForecast(self.data, rows=self.p.rows, warmup=3)
+
+    def start(self):
         self.sizes = []
 
     def next(self):
         self.sizes.append(self.position.size)
-        if not self.position:
-            self.buy(size=1)
+        super().next()
 
 
-@pytest.mark.xfail(strict=True, reason="PerpBroker does not tell its guards what the model says")
+class Unguarded(Believer):
+    """Does not ask whether its model is sane."""
+
+    def make_guards(self):
+        return [guard for guard in super().make_guards() if guard.name != "model_fault"]
+
+
 @pytest.mark.parametrize("fault", [math.nan, math.inf, -math.inf])
 def test_a_fault_of_the_model_after_its_warm_up_closes_and_is_said(fault):
-    cold, sane, faulty = (math.nan,) * 3, (0.01, 0.6, 0.1), (0.01, fault, 0.1)
-    rows = [cold, cold, sane, sane, faulty, faulty, sane, sane, sane]
+    sane, faulty = (0.02, 0.9, 0.1), (0.02, 0.9, fault)
+    rows = [faulty, faulty, sane, sane, faulty, faulty, sane, sane, sane]
 
-    def play(*guards):
+    def play(strategy):
         cerebro = bt.Cerebro(stdstats=False)
         cerebro.adddata(BarsFeed(bars_of([(100,) * 4] * len(rows))))
-        cerebro.broker = PerpBroker(cash=1000.0, guards=guards)
-        cerebro.addstrategy(Believer, rows=rows)
-        (strategy,) = cerebro.run()
-        return strategy.sizes, cerebro.broker
+        cerebro.broker = PerpBroker(cash=1000.0)
+        cerebro.addstrategy(strategy, rows=rows)
+        cerebro.addanalyzer(Ledger, _name="ledger")
+        return cerebro.run()[0]
 
-    sizes, broker = play(ModelFaultGuard())
-    assert sizes[:5] == [0, 1, 1, 1, 1]
-    assert sizes[5:8] == [0, 0, 0]  # closed at the open after the first fault; free again at the first sane close
-    assert sizes[8] == 1
-    (row,) = broker.guards.record
+    strategy = play(Believer)
+    held = [size > 0 for size in strategy.sizes]
+    assert held == [False, True, True, False, False, True, True]  # from bar three on, the first warm one
+    (row,) = strategy.guards.record
     assert row["name"] == "model_fault"
     assert pd.Timedelta(days=row["until"] - row["since"]).round("s") == pd.Timedelta("2h")
-    assert play()[0][5:8] == [1, 1, 1]
+    ledger = strategy.analyzers.ledger
+    assert ledger.trades["exit_reason"][0] == "model_fault"
+    assert list(ledger.frame["guard"]) == [""] * 4 + ["model_fault"] * 2 + [""] * 3
+    assert all(play(Unguarded).sizes[1:])
+
+
+def test_a_broker_that_cannot_see_the_model_says_so():
+    with pytest.raises(ConfigError, match="HiSSStrategy"):
+        PerpBroker(guards=[ModelFaultGuard()])
