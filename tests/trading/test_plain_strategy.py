@@ -1,5 +1,9 @@
 """A strategy written without us gains every cost and guard by lines in its Cerebro."""
 
+import re
+import runpy
+from pathlib import Path
+
 import backtrader as bt
 import numpy as np
 import pandas as pd
@@ -11,6 +15,8 @@ from hissbt.feeds.funding import Funding
 from hissbt.trading.broker import PerpBroker
 from hissbt.trading.commission import PerpCommission
 from hissbt.trading.guards import DrawdownGuard
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 class SmaCross(bt.Strategy):
@@ -72,6 +78,21 @@ def test_it_gains_costs_and_the_drawdown_guard_by_lines_in_its_cerebro(bars, fun
     halted = ledger.frame["guard"] == "drawdown"
     assert halted.any()
     assert (ledger.frame["position"][halted][1:] == 0).all()
+
+
+def test_the_example_of_the_readme_runs_as_it_stands(bars, funding, tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (example,) = [block for block in blocks if "class SmaCross" in block]
+    monkeypatch.chdir(tmp_path)
+    bars.frame.set_axis(bars.open_times.rename("timestamp")).to_csv("BTCUSDT_1h.csv.gz")
+    pd.DataFrame({"timestamp": funding.times, "rate": funding.rates}).to_csv("BTCUSDT_funding.csv", index=False)
+    Path("example.py").write_text(example, encoding="utf-8")
+    ran = runpy.run_path("example.py")
+    frame, trades = ran["ledger"].frame, ran["ledger"].trades
+    assert len(trades) > 3
+    assert min(frame[cost].sum() for cost in ("fees", "funding", "impact")) > 0
+    start = frame.attrs["start_value"]
+    assert ran["cerebro"].broker.getvalue() == pytest.approx(start + trades["pnl_net"].sum(), rel=1e-12)
 
 
 def test_accelerate_changes_nothing(bars, funding):
