@@ -78,3 +78,8 @@ def bankruptcy_price(size: float, entry_book: float, margin: float, inverse: boo
     if inverse:
         return -1.0 / book if book < 0 else None
     return book if book > 0 else None
+
+
+def is_beyond(price: float, limit: float, size: float) -> bool:
+    """Tell whether a price is at ``limit`` or worse for a position of this sign."""
+    return price <= limit if size > 0 else price >= limit

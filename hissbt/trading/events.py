@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -40,6 +41,11 @@ class FundingEvents:
         """Return (time in ms, rate) of the events in (after_ms, until_ms]."""
         first, end = bisect_right(self._times, after_ms), bisect_right(self._times, until_ms)
         return list(zip(self._times[first:end], self._rates[first:end], strict=True))
+
+    def next_after(self, time_ms: int) -> float:
+        """Return the time in ms of the first event after a time; inf if there is none."""
+        index = bisect_right(self._times, time_ms)
+        return self._times[index] if index < len(self._times) else math.inf
 
 
 def dearest_sizes(held: Sequence[float], charges: Sequence[float]) -> list[float]:

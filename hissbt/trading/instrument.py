@@ -38,12 +38,16 @@ class Instrument:
         self.events = None if scheme.p.funding is None else FundingEvents(scheme.p.funding)
         self.market = scheme.p.market or _ANY
         self.moved = False
+        self.dt = self.previous_dt = -math.inf  # closes of this bar and of the one before, as date numbers
         self.opened_ms = self.closed_ms = self.previous_ms = None
+        self.has_events = False  # of funding, since the bar before
+        self._next_event_ms = -math.inf
         self.last_close = math.nan  # of the bar before
         self.sizes: list[float] = []
         self.volume_left = math.inf
         self._volume_limit = volume_limit
-        self._seen = None
+        self.length = self.previous_length = 0  # bars there were at this look and the one before
+        self._reach = None
         self._bars = getattr(data, "bars", None)
         self._length = bar_length(data)
         self._length_ms = 0 if self._length is None else self._length // _MS
@@ -55,10 +59,13 @@ class Instrument:
         """Take note of the bar that the data shows; return whether it is a new one."""
         data = self.data
         length = len(data)
-        seen = (length, data.datetime[0]) if length else None
-        self.moved = seen != self._seen
+        dt = data.datetime[0] if length else -math.inf
+        self.moved = length > 0 and (length != self.length or dt != self.dt)
         if self.moved:
-            self._seen, self.previous_ms, self.closed_ms = seen, self.closed_ms, to_ms(seen[1])
+            self._reach = None
+            self.previous_length, self.length = self.length, length
+            self.previous_dt, self.dt = self.dt, dt
+            self.previous_ms, self.closed_ms = self.closed_ms, to_ms(dt)
             opened = self.closed_ms - self._length_ms if self._length_ms else self.previous_ms
             self.opened_ms = (
                 opened if self.previous_ms is None or opened is None else max(opened, self.previous_ms)
@@ -67,12 +74,17 @@ class Instrument:
                 self.sizes = []
             if self._volume_limit is not None:
                 self.volume_left = self._volume_limit * data.volume[0]
+            if self.events is not None:
+                self.has_events = self.closed_ms >= self._next_event_ms
+                if self.has_events:
+                    self._next_event_ms = self.events.next_after(self.closed_ms)
         return self.moved
 
     def close_bar(self) -> None:
         """Let the bar become one of those that are known."""
         close = self.data.close[0]
-        self.last_close = self._mark(3, close)
+        if self.events is not None:
+            self.last_close = self._mark(3, close)
         if self._impact is not None:
             self._impact.update(close, self.data.volume[0])
 
@@ -81,6 +93,20 @@ class Instrument:
         """The bar's open; where bars grow in a replay, that of its latest part."""
         tick = getattr(self.data, "tick_open", None)
         return self.data.open[0] if tick is None else tick
+
+    @property
+    def close(self) -> float:
+        """The bar's close; where bars grow in a replay, that of its latest part."""
+        tick = getattr(self.data, "tick_close", None)
+        return self.data.close[0] if tick is None else tick
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The bar's lowest and highest price, its open included."""
+        if self._reach is None:
+            opened, data = self.open, self.data
+            self._reach = min(opened, data.low[0]), max(opened, data.high[0])
+        return self._reach
 
     @property
     def mark_open(self) -> float:
