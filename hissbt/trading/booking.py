@@ -99,7 +99,9 @@ class BookingLayer(AccountLayer):
         value, fee = scheme.getvaluesize(opened, match.price), match.fee(opened)
         cash = self.cash - value - fee
         is_paid = self._free_with(match.order.data, cash, size, entry) >= 0.0
-        if not is_paid or _is_lost(scheme, size, entry, match.raw_price):
+        # A fill at a close may be at one of the past (BackBroker._try_exec_close): what counts is the price now.
+        market_price = match.instrument.close if match.at == "close" else match.raw_price
+        if not is_paid or _is_lost(scheme, size, entry, market_price):
             return 0, 0.0, 0.0
         self.cash = cash
         return opened, value, fee

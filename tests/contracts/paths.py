@@ -23,18 +23,8 @@ BARS = 60
 LENGTHS = ("1h", "4h", "24h")
 TERMS = ("taker", "maker", "leverage", "contract", "maintenance", "liquidation_fee")
 KINDS = (
-    "market",
-    "market",
-    "limit",
-    "stop",
-    "stop_limit",
-    "trail",
-    "bracket",
-    "oco",
-    "close",
-    "flip",
-    "cancel",
-    "target",
+    *("market", "market", "limit", "stop", "stop_limit", "trail", "trail_limit", "at_close"),
+    *("bracket", "oco", "close", "flip", "cancel", "target"),
 )
 
 
@@ -109,7 +99,23 @@ def rules(rng: np.random.Generator, datas: list[Bars]) -> dict:
         settings["funding"] = funding[names[0]] if len(datas) == 1 else funding
     if len(datas) == 1 and rng.random() < 0.3:
         settings["mark"] = mark_of(rng, datas[0])
+    if len(datas) == 1 and rng.random() < 0.3:
+        settings["market"] = market_of(rng, datas[0], inverse)
     return settings
+
+
+def market_of(rng: np.random.Generator, bars: Bars, inverse: bool) -> Market:
+    """Return rules of a market that trades this path: some of its orders are too small, none is refused whole."""
+    price = float(bars.frame["close"].iloc[0])
+    least = 0.01 if inverse else 100.0 / price
+    return Market(
+        bars.market.symbol,
+        tick=10.0 ** np.floor(np.log10(price) - 4),
+        quantity_step=10.0 ** np.floor(np.log10(least)),
+        min_quantity=least,
+        min_notional=float(rng.choice([0.0, 1000.0])),
+        contract="inverse" if inverse else "linear",
+    )
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,11 @@ class WildTrader(bt.Strategy):
             )
         elif kind == "trail":
             order = place(data=data, size=size, exectype=bt.Order.StopTrail, trailamount=away)
+        elif kind == "trail_limit":
+            limit = {"exectype": bt.Order.StopTrailLimit, "trailamount": away, "plimit": price + 2 * side * away}
+            order = place(data=data, size=size, price=price, **limit)
+        elif kind == "at_close":
+            order = place(data=data, size=size, exectype=bt.Order.Close)
         elif kind == "bracket":
             bracket = self.buy_bracket if side > 0 else self.sell_bracket
             entry = {"exectype": bt.Order.Market} if rng.random() < 0.5 else {"price": price - side * away / 4}
