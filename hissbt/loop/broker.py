@@ -15,6 +15,7 @@ from hissbt.feeds.bulk import BarsFeed
 from hissbt.loop.lines import place_of
 from hissbt.loop.orders import quicken_orders
 from hissbt.loop.own import TICKS, differs, is_untouched
+from hissbt.trading.broker import PerpBroker
 
 _VALUATION = (
     *("stocklike", "margin", "get_margin", "get_leverage", "getvaluesize", "profitandloss", "cashadjust"),
@@ -56,11 +57,13 @@ def broker_step(cerebro: bt.Cerebro, undo: ExitStack) -> Callable[[], None]:
         loop["broker_bars"] += 1
         cerebro._brokernotify()
 
-    stock = bt.brokers.BackBroker
-    has_own = any(isfunction(getattr(stock, name, None)) for name in vars(broker))
-    if type(broker) is not stock or has_own or not is_untouched(stock):
+    kind = type(broker)
+    has_own = any(isfunction(getattr(kind, name, None)) for name in vars(broker))
+    if kind not in (bt.brokers.BackBroker, PerpBroker) or has_own or not is_untouched(*_layers_of(kind)):
         return work
     quicken_orders(broker, undo)
+    if kind is PerpBroker:
+        return _perp_step(cerebro, work)
     notices, submitted, activated = broker.notifs, broker.submitted, broker._toactivate
     pending, deposits, history = broker.pending, broker._cash_addition, broker._userhist
     still_wait, revalue = _waiting_orders(pending), _revaluation(broker, undo)
@@ -73,8 +76,58 @@ def broker_step(cerebro: bt.Cerebro, undo: ExitStack) -> Callable[[], None]:
     return step
 
 
-def _waiting_orders(pending: deque[bt.Order]) -> Callable[[], bool]:
-    """Return what tells whether all pending orders go on waiting at this bar, their prices not being reached."""
+def _layers_of(kind: type) -> tuple[type, ...]:
+    return kind.__mro__[: kind.__mro__.index(bt.brokers.BackBroker) + 1]
+
+
+def _perp_step(cerebro: bt.Cerebro, work: Callable[[], None]) -> Callable[[], None]:
+    """Return the same for PerpBroker: it rests where no order, funding event or liquidation can be at the bar."""
+    broker, datas = cerebro._broker, cerebro.datas
+    # Guards look at each bar; of several datas nobody would know later which had moved.
+    if len(datas) != 1 or broker.guards is not None or broker.p.coo or not _has_plain_prices(datas[0]):
+        return work
+    (data,) = datas
+    lines = data.lines
+    opens, highs, lows, times = (line.array for line in (lines.open, lines.high, lines.low, lines.datetime))
+    place = place_of(lines.open)
+    pending, still_wait = broker.pending, _waiting_orders(broker.pending, bt.Order.Accepted)
+    triggered = broker._triggered
+    cash = value = size = None
+    floor, ceiling, due = -math.inf, math.inf, -math.inf
+
+    def let_work():
+        nonlocal cash, value, size, floor, ceiling, due
+        work()
+        cash, value, size = broker.cash, broker._value, broker.positions[data].size
+        if size:
+            floor, ceiling, due = broker.safe_until(data)
+
+    def is_safe():
+        index = place.idx
+        worst, best, opened = lows[index], highs[index], opens[index]
+        return floor < worst and floor < opened < ceiling and best < ceiling and times[index] < due
+
+    def is_quiet():
+        events = broker.notifs or broker.submitted or broker._cash_addition or broker._userhist
+        if events or broker.cash is not cash or broker._value is not value:
+            return False
+        return not pending or (still_wait() and triggered.isdisjoint([order.ref for order in pending]))
+
+    def step():
+        nonlocal value
+        if not is_quiet() or (size and not is_safe()):
+            let_work()
+        elif size:
+            value = broker._get_value()
+
+    return step
+
+
+def _waiting_orders(pending: deque[bt.Order], last: int = bt.Order.Partial) -> Callable[[], bool]:
+    """Return what tells whether all pending orders go on waiting at this bar, their prices not being reached.
+
+    ``last`` is the last status, in Backtrader's order, of an order that waits.
+    """
     watched, watches = deque(), []
 
     def still_wait():
@@ -87,7 +140,7 @@ def _waiting_orders(pending: deque[bt.Order]) -> Callable[[], bool]:
             opens, lows, highs, times = prices
             index, price = place.idx, created.price
             valid = state.get("valid", valid)  # an order can be changed after it was placed
-            if state["status"] > bt.Order.Partial or (valid and times[index] > valid):
+            if state["status"] > last or (valid and times[index] > valid):
                 return False
             if state["triggered"]:  # a stop-limit order that has become a limit order
                 price, falls = created.pricelimit, buys
@@ -108,12 +161,17 @@ def _watch(order: bt.Order) -> tuple | None:
     if order.exectype not in (bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit):
         return None
     data = order.data
-    if not len(data) or differs(data, BarsFeed if isinstance(data, BarsFeed) else bt.feed.DataBase, TICKS):
-        return None  # the prices that the broker sees are not those of the bar
+    if not len(data) or not _has_plain_prices(data):
+        return None
     lines, buys = data.lines, order.isbuy()
     falls = buys == (order.exectype == bt.Order.Limit)  # its price is reached from above
     prices = [line.array for line in (lines.open, lines.low, lines.high, lines.datetime)]
     return vars(order), order.created, buys, falls, prices, place_of(lines.open), order.valid
+
+
+def _has_plain_prices(data: bt.feed.AbstractDataBase) -> bool:
+    """Tell whether the prices that the broker sees are those of the bar."""
+    return not differs(data, BarsFeed if isinstance(data, BarsFeed) else bt.feed.DataBase, TICKS)
 
 
 def _revaluation(broker: bt.brokers.BackBroker, undo: ExitStack) -> Callable[[], bool]:

@@ -9,26 +9,23 @@ from backtrader.order import BuyOrder, Order, OrderBase, OrderData, SellOrder
 from backtrader.utils import AutoOrderedDict
 
 from hissbt.loop.own import is_untouched
+from hissbt.trading.broker import PerpBroker
 
 _SIMPLE_TYPES = (None, Order.Market, Order.Close, Order.Limit, Order.Stop, Order.StopLimit)
 _NEARLY = 1e-4  # days; far more than times are rounded by
 
 
 def quicken_orders(broker: bt.brokers.BackBroker, undo: ExitStack) -> None:
-    """Let Backtrader's broker make and copy orders the quick way until the run ends."""
+    """Let Backtrader's broker, or PerpBroker, make and copy orders the quick way until the run ends."""
     if is_untouched(Order, OrderBase, OrderData, BuyOrder, SellOrder):
-        broker.__class__ = _Broker
+        undo.callback(setattr, broker, "__class__", type(broker))
+        undo.callback(vars(broker).pop, "_sessions")
+        broker.__class__ = _PerpBroker if isinstance(broker, PerpBroker) else _Broker
         broker._sessions = {}
-        undo.callback(broker.release)
 
 
 class _Broker(bt.brokers.BackBroker):
     """Backtrader's broker for the length of a run: a class, so that methods put on the object come first."""
-
-    def release(self) -> None:
-        """Give back to Backtrader's class."""
-        del self._sessions
-        self.__class__ = bt.brokers.BackBroker
 
     def notify(self, order: Order) -> None:
         """Note a copy of the order for its owner."""
@@ -129,6 +126,10 @@ class _Broker(bt.brokers.BackBroker):
         order.addinfo(**info)
         self._ocoize(order, oco)
         return self.submit(order, check=_checksubmit)
+
+
+class _PerpBroker(PerpBroker, _Broker):
+    """PerpBroker for the length of a run: what it leaves to Backtrader's broker is done the quick way."""
 
 
 def _clone(order: Order) -> Order:

@@ -102,12 +102,12 @@ class PerpBroker(GuardLayer):
     def buy(self, owner, data, size, price=None, plimit=None, exectype=None, **kwargs):
         """Take an order to buy, with the arguments of Backtrader's broker."""
         size, price, plimit = self._rounded(data, size, price, plimit, exectype, is_buy=True)
-        return super().buy(owner, data, size, price, plimit, exectype, **kwargs)
+        return super().buy(owner, data, size, price=price, plimit=plimit, exectype=exectype, **kwargs)
 
     def sell(self, owner, data, size, price=None, plimit=None, exectype=None, **kwargs):
         """Take an order to sell, with the arguments of Backtrader's broker."""
         size, price, plimit = self._rounded(data, size, price, plimit, exectype, is_buy=False)
-        return super().sell(owner, data, size, price, plimit, exectype, **kwargs)
+        return super().sell(owner, data, size, price=price, plimit=plimit, exectype=exectype, **kwargs)
 
     def submit(self, order, check=True):
         """Take an order, or refuse it: status Rejected, and counted."""

@@ -23,12 +23,29 @@ class Impact:
         self.half_spread, self.coefficient = half_spread, coefficient
         self.bars_per_day = bars_per_day
         self._least_weight = 1.0 / max(1.0, WINDOW_DAYS * bars_per_day)
+        self._news: list[tuple[float, float]] = []  # bars that no cost depended on yet
         self._bars = 0
         self._close = math.nan
         self._variance = self._volume = 0.0  # of a bar
 
-    def update(self, close: float, volume: float) -> None:
-        """Take a bar that has closed."""
+    def update(self, *bars: tuple[float, float]) -> None:
+        """Take close and volume of bars that have closed, in their order."""
+        if self.coefficient:
+            self._news += bars
+
+    def cost(self, quantity: float) -> float:
+        """Return the fraction of the price that trading ``quantity`` units costs."""
+        if not self.coefficient:
+            return self.half_spread
+        for close, volume in self._news:
+            self._take(close, volume)
+        self._news.clear()
+        average_day = self._volume * self.bars_per_day
+        share = quantity / average_day if average_day > 0 else 1.0
+        sigma_day = math.sqrt(self._variance * self.bars_per_day)
+        return min(_MOST, self.half_spread + self.coefficient * sigma_day * math.sqrt(share))
+
+    def _take(self, close: float, volume: float) -> None:
         if self._bars:
             weight = max(1.0 / self._bars, self._least_weight)
             change = math.log(close / self._close)
@@ -36,12 +53,3 @@ class Impact:
         self._bars += 1
         self._volume += max(1.0 / self._bars, self._least_weight) * (volume - self._volume)
         self._close = close
-
-    def cost(self, quantity: float) -> float:
-        """Return the fraction of the price that trading ``quantity`` units costs."""
-        if not self.coefficient:
-            return self.half_spread
-        average_day = self._volume * self.bars_per_day
-        share = quantity / average_day if average_day > 0 else 1.0
-        sigma_day = math.sqrt(self._variance * self.bars_per_day)
-        return min(_MOST, self.half_spread + self.coefficient * sigma_day * math.sqrt(share))

@@ -8,7 +8,7 @@ import backtrader as bt
 import pandas as pd
 
 from hissbt.market import ALWAYS_OPEN, Market
-from hissbt.trading.clock import bar_length, to_ms
+from hissbt.trading.clock import bar_length, to_date_number, to_ms
 from hissbt.trading.commission import PerpCommission
 from hissbt.trading.events import FundingEvents
 from hissbt.trading.holes import Holes
@@ -62,6 +62,8 @@ class Instrument:
         dt = data.datetime[0] if length else -math.inf
         self.moved = length > 0 and (length != self.length or dt != self.dt)
         if self.moved:
+            if length > self.length + 1:
+                self._catch_up(length - self.length - 1)
             self._reach = None
             self.previous_length, self.length = self.length, length
             self.previous_dt, self.dt = self.dt, dt
@@ -80,13 +82,23 @@ class Instrument:
                     self._next_event_ms = self.events.next_after(self.closed_ms)
         return self.moved
 
+    @property
+    def next_event(self) -> float:
+        """The time of the first funding event after the bar, as a Backtrader date number; inf if there is none."""
+        return math.inf if self.events is None else to_date_number(self._next_event_ms)
+
     def close_bar(self) -> None:
         """Let the bar become one of those that are known."""
         close = self.data.close[0]
         if self.events is not None:
             self.last_close = self._mark(3, close)
         if self._impact is not None:
-            self._impact.update(close, self.data.volume[0])
+            self._impact.update((close, self.data.volume[0]))
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether there is a mark price beside the traded one."""
+        return self._marks is not None
 
     @property
     def open(self) -> float:
@@ -142,6 +154,15 @@ class Instrument:
         if self.data.buflen() <= len(self.data) or not self._length_ms:
             return None
         return to_ms(stamps[0]) - self._length_ms, to_ms(stamps[self.data.buflen() - 1])
+
+    def _catch_up(self, count: int) -> None:
+        """Let the bars before this one have closed that nobody looked at, because nothing could happen in them."""
+        data, length = self.data, len(self.data)
+        if self._impact is not None:
+            self._impact.update(*zip(data.close.get(-1, count), data.volume.get(-1, count), strict=True))
+        self.length, self.dt = length - 1, data.datetime[-1]
+        self.closed_ms = to_ms(self.dt)
+        self.last_close = self._mark(3, data.close[-1])
 
     def _mark(self, column: int, price: float) -> float:
         if self._marks is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from backtrader.order import Order
 
 from hissbt.trading.booking import Match
@@ -9,9 +11,25 @@ from hissbt.trading.charges import FundingLayer
 from hissbt.trading.contract import bankruptcy_price, is_beyond, liquidation_price
 from hissbt.trading.instrument import Instrument
 
+_DUST_DAYS = 1e-8  # a millisecond: date numbers are not exact
+
 
 class LiquidationLayer(FundingLayer):
     """Liquidates positions: at the open, on the way to a stop, and at the bar's worst price."""
+
+    def safe_until(self, data) -> tuple[float, float, float]:
+        """Return between which prices and until when an open position only changes its value, all exclusive.
+
+        Until there is a fill or a deposit: then ask anew. The time is a Backtrader date number.
+        """
+        instrument = self._instruments[data]
+        if instrument.has_marks:
+            return math.inf, -math.inf, -math.inf  # each bar must be looked at
+        price = self._liquidation_price(instrument)
+        due = instrument.next_event - _DUST_DAYS
+        if price is None:
+            return -math.inf, math.inf, due
+        return (price, math.inf, due) if self.positions[data].size > 0 else (-math.inf, price, due)
 
     def _margin(self, data) -> float:
         """Return what is posted for a position, less its share of what the account owes."""
