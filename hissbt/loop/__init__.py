@@ -7,7 +7,8 @@ warm, no order can fill at these prices. The loop here takes the steps of Backtr
 
 - moving lines one by one: those of a BarsFeed, and of the indicators on a feed, follow a shared cursor;
 - the broker, while nothing was ordered or notified and no waiting order's price is reached: only the account is
-  valued anew, and only while it holds something;
+  valued anew, and only while it holds something. PerpBroker rests as well, where one data is traded and no guards
+  look at each bar: until a funding event is due for what is held, or its liquidation price is reached;
 - Backtrader's way through metaclasses and the copy module for each order that is made or told of;
 - most looks for cyclic garbage;
 - announcing cash and value where nobody overrides ``notify_cashvalue`` or ``notify_fund``;
