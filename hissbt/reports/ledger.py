@@ -13,18 +13,12 @@ from hissbt.errors import StrategyError
 from hissbt.market import ALWAYS_OPEN, Market
 from hissbt.reports.tables import fills_table, orders_table, times, trades_table
 from hissbt.reports.trades import COSTS, FEES, FUNDING, TradedData, add_costs, costs_of
+from hissbt.trading.clock import bar_length
 from hissbt.trading.guards import Guards
 from hissbt.trading.journal import Fill, FundingCharge
 
 FORECAST_LINES = ("expected_return", "prob_up", "volatility")
 
-# A month or a year has no length, and a tick none at all.
-_LENGTHS = {
-    bt.TimeFrame.Weeks: pd.Timedelta(weeks=1),
-    bt.TimeFrame.Days: pd.Timedelta(days=1),
-    bt.TimeFrame.Minutes: pd.Timedelta(minutes=1),
-    bt.TimeFrame.Seconds: pd.Timedelta(seconds=1),
-}
 _ACCOUNT = (
     "close_time",
     "value",
@@ -327,10 +321,9 @@ def _held(changes: list[tuple[int, int]], length: int) -> np.ndarray:
 
 def _missing_before(closes: pd.DatetimeIndex, data: bt.feed.AbstractDataBase) -> np.ndarray:
     """Return how many expected bars are missing before each close of a feed: int64 [T]."""
-    length = _LENGTHS.get(data._timeframe)
+    length = bar_length(data)
     if length is None:
         return np.zeros(len(closes), dtype=np.int64)
-    length *= data._compression
     bars = getattr(data, "bars", None)
     # No calendar knows the bars that Backtrader makes of others: it counts them from midnight, not from the open.
     by_calendar = bars is not None and bars.timeframe == length
