@@ -57,6 +57,7 @@ class PerpCommission(bt.CommInfoBase):
         self.inverse = params.contract == "inverse"
         self.liquidation_fee = params.taker if params.liquidation_fee is None else params.liquidation_fee
         self._check()
+        self._check_funding()
         self.tiers = maintenance_tiers(params.maintenance)
         self._events = None if params.funding is None else FundingEvents(params.funding)
 
@@ -105,6 +106,14 @@ class PerpCommission(bt.CommInfoBase):
         after, until = (to_ms(bt.date2num(moment)) for moment in (pos.datetime, dt))
         rate = math.fsum(rate for _, rate in self._events.between(after, until))
         return pos.size * abs(self.book_price(data.close[0])) * rate
+
+    def _check_funding(self) -> None:
+        funding = self.p.funding
+        if funding is not None and not all(hasattr(funding, name) for name in ("times", "rates", "coverage")):
+            raise ConfigError(
+                f"funding is a {type(funding).__name__}: write what hissbt.load_funding returns, and where several "
+                "datas are traded give each its own, with addcommissioninfo(PerpCommission(funding=…), name=…)"
+            )
 
     def _check(self) -> None:
         params = self.p

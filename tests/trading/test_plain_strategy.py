@@ -158,3 +158,8 @@ def test_the_stock_broker_charges_a_perp_commission(bars):
 def test_a_commission_scheme_of_another_kind_is_refused(charge):
     with pytest.raises(ConfigError, match=r"PerpCommission|taker"):
         charge(PerpBroker())
+
+
+def test_funding_that_is_none_is_named(funding):
+    with pytest.raises(ConfigError, match="funding is a dict: write what hissbt.load_funding returns"):
+        PerpBroker(funding={"BTC": funding})
