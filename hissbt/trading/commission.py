@@ -111,7 +111,7 @@ class PerpCommission(bt.CommInfoBase):
         funding = self.p.funding
         if funding is not None and not all(hasattr(funding, name) for name in ("times", "rates", "coverage")):
             raise ConfigError(
-                f"funding is a {type(funding).__name__}: write what hissbt.load_funding returns, and where several "
+                f"funding is a {type(funding).__name__}: write what load_funding returns, and where several "
                 "datas are traded give each its own, with addcommissioninfo(PerpCommission(funding=…), name=…)"
             )
 

@@ -161,5 +161,5 @@ def test_a_commission_scheme_of_another_kind_is_refused(charge):
 
 
 def test_funding_that_is_none_is_named(funding):
-    with pytest.raises(ConfigError, match="funding is a dict: write what hissbt.load_funding returns"):
+    with pytest.raises(ConfigError, match="funding is a dict: write what load_funding returns"):
         PerpBroker(funding={"BTC": funding})
