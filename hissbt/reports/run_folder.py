@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -36,25 +38,49 @@ def write_run_folder(
     """Write ``<out>/<UTC stamp>-<strategy>-<symbol>/`` whole or not at all, and return it.
 
     It holds run.json, metrics.json, ledger.parquet, trades.csv, fills.csv, orders.csv, and the ``pages``: by the
-    name of the file, what writes it to the path that it is given. The folder's name is made of letters, digits and
-    hyphens, and gets a number if another run has it already. The same tables always give the same bytes.
+    name of the file, what writes it to the path that it is given. The same tables always give the same bytes.
+    """
+    with new_folder(out, strategy, symbol) as folder:
+        _write_text(folder.temporary / "run.json", to_json(run))
+        _write_text(folder.temporary / "metrics.json", to_json(metrics))
+        ledger.to_parquet(folder.temporary / "ledger.parquet", engine="pyarrow", index=False)
+        for name, table in (("trades", trades), ("fills", fills), ("orders", orders)):
+            path = folder.temporary / f"{name}.csv"
+            table.to_csv(path, index=False, date_format=_TIME_FORMAT, lineterminator="\n")
+        for name, write in pages.items():
+            write(folder.temporary / name)
+    return folder.path
+
+
+@dataclass
+class NewFolder:
+    """A folder of results in the making."""
+
+    temporary: Path
+    """Where its files are written."""
+    path: Path | None = None
+    """Where it stands when it is whole."""
+
+
+@contextmanager
+def new_folder(out: str | Path, *names: str) -> Iterator[NewFolder]:
+    """Make ``<out>/<UTC stamp>-<names>/``, whole or not at all.
+
+    The folder's name is made of letters, digits and hyphens, the last of the names of letters and digits only; it
+    gets a number if another has it already.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".run-", dir=out))
+    folder = NewFolder(Path(tempfile.mkdtemp(prefix=".run-", dir=out)))
     try:
-        temporary.chmod(0o755)
-        _write_text(temporary / "run.json", to_json(run))
-        _write_text(temporary / "metrics.json", to_json(metrics))
-        ledger.to_parquet(temporary / "ledger.parquet", engine="pyarrow", index=False)
-        for name, table in (("trades", trades), ("fills", fills), ("orders", orders)):
-            table.to_csv(temporary / f"{name}.csv", index=False, date_format=_TIME_FORMAT, lineterminator="\n")
-        for name, write in pages.items():
-            write(temporary / name)
-        names = [f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", strategy, re.sub(r"[^A-Za-z0-9]", "", symbol)]
-        return _settle(temporary, out / "-".join(re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") for name in names))
+        folder.temporary.chmod(0o755)
+        yield folder
+        *first, last = names
+        parts = [f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", *first, re.sub(r"[^A-Za-z0-9]", "", last)]
+        name = "-".join(re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") for part in parts)
+        folder.path = _settle(folder.temporary, out / name)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(folder.temporary, ignore_errors=True)
 
 
 def provenance() -> dict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -12,14 +11,12 @@ from hissbt.reports.page import tables
 from hissbt.reports.page.account import account_chart
 from hissbt.reports.page.costs import cost_chart, waterfall_chart
 from hissbt.reports.page.facts import facts_tables
+from hissbt.reports.page.markup import chart, note, pair
 from hissbt.reports.page.price import MOST_LINES, model_lines, price_chart
 from hissbt.reports.page.spans import guard_spans
 from hissbt.reports.page.text import escape
 from hissbt.reports.page.thin import MOST_POINTS
 from hissbt.reports.returns import daily_returns
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
 MOST_TRADES = 1000
 """The most trades that are marked and listed; of more, those with the largest profit or loss."""
@@ -41,25 +38,25 @@ def price(ledger: pd.DataFrame, trades: pd.DataFrame, bars: Bars, run: Mapping) 
         _thinned(ledger),
         f"Not drawn, but in ledger.parquet: {', '.join(left_out)}." if left_out else "",
     ]
-    return _chart("price-chart", figure) + _note(notes)
+    return chart("price-chart", figure) + note(notes)
 
 
 def account(ledger: pd.DataFrame, held: pd.DataFrame, inverse: bool) -> str:
     """Return equity, drawdown and exposure."""
-    note = _note(["Values at the close of each bar; the metrics' drawdown is that of UTC days."])
-    return _chart("account-chart", account_chart(ledger, held, inverse)) + note
+    remark = note(["Values at the close of each bar; the metrics' drawdown is that of UTC days."])
+    return chart("account-chart", account_chart(ledger, held, inverse)) + remark
 
 
 def costs(ledger: pd.DataFrame, report: Mapping, fills: pd.DataFrame) -> str:
     """Return what was paid for what and when; ``report`` is the cost report, or empty."""
-    paid = _chart("costs-chart", cost_chart(ledger))
+    paid = chart("costs-chart", cost_chart(ledger))
     if not {"gross", "net"} <= report.keys():
         return paid
     steps = {name: report.get(key) or 0.0 for key, name in _WATERFALL.items()}
     first, *between, last = steps
     steps = {first: steps[first], **{name: -steps[name] for name in between}, last: steps[last]}
-    waterfall = _chart("waterfall-chart", waterfall_chart(steps), timed=False)
-    return _pair(waterfall, tables.costs_table(report, fills)) + paid
+    waterfall = chart("waterfall-chart", waterfall_chart(steps), timed=False)
+    return pair(waterfall, tables.costs_table(report, fills)) + paid
 
 
 def months(ledger: pd.DataFrame) -> str:
@@ -74,7 +71,7 @@ def metrics(found: Mapping) -> str:
     if not forecast:
         return strategy
     heading = f"Forecasts of the next {forecast['horizon']} bars, at {forecast['n']:,} closes"
-    return _pair(strategy, f"<h3>{heading}</h3>{tables.forecast_table(forecast)}")
+    return pair(strategy, f"<h3>{heading}</h3>{tables.forecast_table(forecast)}")
 
 
 def guards(ledger: pd.DataFrame, record: Sequence[Mapping]) -> str:
@@ -88,8 +85,8 @@ def trades(table: pd.DataFrame) -> str:
     """Return what ended the trades, and the trades."""
     if table.empty:
         return '<p class="soft">No trade was made.</p>'
-    note = _note([_shown(table, "listed"), "A click on a column's head sorts by it."])
-    return tables.reasons_table(table) + note + tables.trades_table(_largest(table))
+    remark = note([_shown(table, "listed"), "A click on a column's head sorts by it."])
+    return tables.reasons_table(table) + remark + tables.trades_table(_largest(table))
 
 
 def provenance(run: Mapping) -> str:
@@ -130,22 +127,4 @@ def _thinned(ledger: pd.DataFrame) -> str:
     return (
         f"Lines of {len(ledger):,} bars are drawn with at most {MOST_POINTS:,} points: of each stretch of bars "
         "the first, last, lowest and highest value, so that no extreme is lost; all are in ledger.parquet."
-    )
-
-
-def _note(sentences: Sequence[str]) -> str:
-    return f'<p class="note">{escape(" ".join(filter(None, sentences)))}</p>'
-
-
-def _pair(*halves: str) -> str:
-    return '<div class="pair">' + "".join(f"<div>{half}</div>" for half in halves) + "</div>"
-
-
-def _chart(name: str, figure: Figure, timed: bool = True) -> str:
-    """Return the box of a chart and its data, which page.js draws into it."""
-    linked = " data-time" if timed else ""
-    return (
-        f'<div class="plot" id="{name}"{linked} style="height:{figure.layout.height}px"></div>'
-        # Of plotly's two encoders this one is always there; it writes no "<", so that nothing can end the script.
-        f'<script type="application/json" id="{name}-data">{figure.to_json(engine="json")}</script>'
     )
