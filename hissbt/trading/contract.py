@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from hissbt.errors import ConfigError
 
+_DUST = 1e-9  # relatively: between two tiers lies what floats lose, too
+
 
 class Tier(NamedTuple):
     """The part of a position's notional from ``floor`` on needs ``rate`` of it as maintenance margin."""
@@ -67,7 +69,7 @@ def liquidation_price(
             continue
         notional = abs(size * book)
         ceiling = tiers[number + 1].floor if number + 1 < len(tiers) else math.inf
-        if tier.floor <= notional <= ceiling:
+        if tier.floor * (1 - _DUST) <= notional <= ceiling * (1 + _DUST):
             return -1.0 / book if inverse else book
     return None
 
