@@ -22,8 +22,9 @@ class Instrument:
     """A data, its terms, and the bar that it shows.
 
     ``moved`` tells whether the bar is new since the last look; ``opened_ms`` and ``closed_ms`` are its times and
-    ``previous_ms`` the close of the bar before (None at the first); ``sizes`` are the sizes that were held one
-    after the other since the fills at the open, where there were fills inside the bar.
+    ``previous_ms`` the close of the bar before (None at the first); ``has_events`` is False where no funding event
+    falls between these two closes; ``sizes`` are the sizes that were held one after the other since the fills at
+    the open, where there were fills inside the bar.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Instrument:
         self.moved = False
         self.dt = self.previous_dt = -math.inf  # closes of this bar and of the one before, as date numbers
         self.opened_ms = self.closed_ms = self.previous_ms = None
-        self.has_events = False  # of funding, since the bar before
+        self.has_events = False
         self._next_event_ms = -math.inf
         self.last_close = math.nan  # of the bar before
         self.sizes: list[float] = []
