@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from inspect import isfunction
@@ -11,10 +10,11 @@ from inspect import isfunction
 import backtrader as bt
 from backtrader.utils import num2date
 
-from hissbt.feeds.bulk import BarsFeed
 from hissbt.loop.lines import place_of
 from hissbt.loop.orders import quicken_orders
-from hissbt.loop.own import TICKS, differs, is_untouched
+from hissbt.loop.own import differs, is_untouched
+from hissbt.loop.perp_broker import perp_step
+from hissbt.loop.waiting import waiting_orders
 from hissbt.trading.broker import PerpBroker
 
 _VALUATION = (
@@ -63,10 +63,10 @@ def broker_step(cerebro: bt.Cerebro, undo: ExitStack) -> Callable[[], None]:
         return work
     quicken_orders(broker, undo)
     if kind is PerpBroker:
-        return _perp_step(cerebro, work)
+        return perp_step(cerebro, work)
     notices, submitted, activated = broker.notifs, broker.submitted, broker._toactivate
     pending, deposits, history = broker.pending, broker._cash_addition, broker._userhist
-    still_wait, revalue = _waiting_orders(pending), _revaluation(broker, undo)
+    still_wait, revalue = waiting_orders(pending), _revaluation(broker, undo)
 
     def step():
         events = notices or submitted or activated or deposits or history or broker._fundhist
@@ -78,100 +78,6 @@ def broker_step(cerebro: bt.Cerebro, undo: ExitStack) -> Callable[[], None]:
 
 def _layers_of(kind: type) -> tuple[type, ...]:
     return kind.__mro__[: kind.__mro__.index(bt.brokers.BackBroker) + 1]
-
-
-def _perp_step(cerebro: bt.Cerebro, work: Callable[[], None]) -> Callable[[], None]:
-    """Return the same for PerpBroker: it rests where no order, funding event or liquidation can be at the bar."""
-    broker, datas = cerebro._broker, cerebro.datas
-    # Guards look at each bar; of several datas nobody would know later which had moved.
-    if len(datas) != 1 or broker.guards is not None or broker.p.coo or not _has_plain_prices(datas[0]):
-        return work
-    (data,) = datas
-    lines = data.lines
-    opens, highs, lows, times = (line.array for line in (lines.open, lines.high, lines.low, lines.datetime))
-    place = place_of(lines.open)
-    pending, still_wait = broker.pending, _waiting_orders(broker.pending, bt.Order.Accepted)
-    triggered = broker._triggered
-    cash = value = size = None
-    floor, ceiling, due = -math.inf, math.inf, -math.inf
-
-    def let_work():
-        nonlocal cash, value, size, floor, ceiling, due
-        work()
-        cash, value, size = broker.cash, broker._value, broker.positions[data].size
-        if size:
-            floor, ceiling, due = broker.safe_until(data)
-
-    def is_safe():
-        index = place.idx
-        worst, best, opened = lows[index], highs[index], opens[index]
-        return floor < worst and floor < opened < ceiling and best < ceiling and times[index] < due
-
-    def is_quiet():
-        events = broker.notifs or broker.submitted or broker._cash_addition or broker._userhist
-        if events or broker.cash is not cash or broker._value is not value:
-            return False
-        return not pending or (still_wait() and triggered.isdisjoint([order.ref for order in pending]))
-
-    def step():
-        nonlocal value
-        if not is_quiet() or (size and not is_safe()):
-            let_work()
-        elif size:
-            value = broker._get_value()
-
-    return step
-
-
-def _waiting_orders(pending: deque[bt.Order], last: int = bt.Order.Partial) -> Callable[[], bool]:
-    """Return what tells whether all pending orders go on waiting at this bar, their prices not being reached.
-
-    ``last`` is the last status, in Backtrader's order, of an order that waits.
-    """
-    watched, watches = deque(), []
-
-    def still_wait():
-        nonlocal watched, watches
-        if pending != watched:
-            watched, watches = pending.copy(), [_watch(order) for order in pending]
-        if None in watches:
-            return False
-        for state, created, buys, falls, prices, place, valid in watches:
-            opens, lows, highs, times = prices
-            index, price = place.idx, created.price
-            valid = state.get("valid", valid)  # an order can be changed after it was placed
-            if state["status"] > last or (valid and times[index] > valid):
-                return False
-            if state["triggered"]:  # a stop-limit order that has become a limit order
-                price, falls = created.pricelimit, buys
-            if not state["_active"]:
-                continue
-            if falls:
-                if opens[index] <= price or lows[index] <= price:
-                    return False
-            elif opens[index] >= price or highs[index] >= price:
-                return False
-        return True
-
-    return still_wait
-
-
-def _watch(order: bt.Order) -> tuple | None:
-    """Return what to compare at each bar to see that an order waits; None for one that always needs the broker."""
-    if order.exectype not in (bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit):
-        return None
-    data = order.data
-    if not len(data) or not _has_plain_prices(data):
-        return None
-    lines, buys = data.lines, order.isbuy()
-    falls = buys == (order.exectype == bt.Order.Limit)  # its price is reached from above
-    prices = [line.array for line in (lines.open, lines.low, lines.high, lines.datetime)]
-    return vars(order), order.created, buys, falls, prices, place_of(lines.open), order.valid
-
-
-def _has_plain_prices(data: bt.feed.AbstractDataBase) -> bool:
-    """Tell whether the prices that the broker sees are those of the bar."""
-    return not differs(data, BarsFeed if isinstance(data, BarsFeed) else bt.feed.DataBase, TICKS)
 
 
 def _revaluation(broker: bt.brokers.BackBroker, undo: ExitStack) -> Callable[[], bool]:
