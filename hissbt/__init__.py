@@ -23,6 +23,7 @@ _HOMES = {
     "Market": "hissbt.market",
     "ModelBundle": "hissbt.bundle",
     "ModelFaultGuard": "hissbt.trading",
+    "ModelWatch": "hissbt.trading",
     "PerpBroker": "hissbt.trading",
     "PerpCommission": "hissbt.trading",
     "StaleDataGuard": "hissbt.trading",

@@ -8,6 +8,7 @@ from hissbt.trading.bracket import Bracket
 from hissbt.trading.entry import Levels, covers_cost, round_trip_cost
 from hissbt.trading.exits import exit_prices, says_leave, trail_fraction
 from hissbt.trading.guards import (
+    BELOW_CAP,
     DailyLossGuard,
     DrawdownGuard,
     ExposureGuard,
@@ -34,9 +35,6 @@ from hissbt.trading.params import (
     or_none,
 )
 from hissbt.trading.sizing import FLAT, kelly_fraction, position_size, unit_value, volatility_fraction
-
-# An entry or a trim stays this much below a cap, or its own fee would call for a trim at the next bar.
-_BELOW_CAP = 0.98
 
 
 class HiSSStrategy(bt.Strategy):
@@ -267,7 +265,7 @@ class HiSSStrategy(bt.Strategy):
 
     def _enter(self, side: int, limit: float) -> None:
         price, volatility, params = self._price[0], self._volatility[0], self.p
-        fraction = min(_BELOW_CAP * limit, self._fraction(side))
+        fraction = min(BELOW_CAP * limit, self._fraction(side))
         size = position_size(fraction, 1, self.broker.getvalue(), self._unit_value(), params.quantity_step)
         stop, target = exit_prices(
             price, side, volatility, stop=params.stop_volatility, target=params.target_volatility
@@ -282,7 +280,7 @@ class HiSSStrategy(bt.Strategy):
     def _trim(self, size: float, limit: float) -> None:
         """Reduce the position to what is allowed."""
         equity, step = self.broker.getvalue(), self.p.quantity_step
-        keep = position_size(_BELOW_CAP * limit, 1, equity, self._unit_value(), step)
+        keep = position_size(BELOW_CAP * limit, 1, equity, self._unit_value(), step)
         self._bracket.trim(size, keep, self.guards.reason)
 
 

@@ -14,6 +14,7 @@ from hissbt.trading.guards import (
     Verdict,
 )
 from hissbt.trading.sizing import FractionSizer, KellySizer, VolatilitySizer
+from hissbt.trading.watch import ModelWatch
 
 __all__ = [
     "DailyLossGuard",
@@ -24,6 +25,7 @@ __all__ = [
     "Guards",
     "KellySizer",
     "ModelFaultGuard",
+    "ModelWatch",
     "Moment",
     "PerpBroker",
     "PerpCommission",

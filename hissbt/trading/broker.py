@@ -86,10 +86,15 @@ class PerpBroker(GuardLayer):
             self._charge_events(instrument)
             instrument.close_bar()
         self._get_value()
-        if self.guards is not None and moved:
-            self._obey_guards(moved)
+        if self.guards is not None:
+            self._ask_guards(moved)
 
     def _open_books(self) -> None:
+        if not self._waits_for_model and any(isinstance(guard, ModelFaultGuard) for guard in self.p.guards):
+            raise ConfigError(
+                "PerpBroker is done with a bar before any model has seen it, so ModelFaultGuard would allow "
+                'everything: add cerebro.addanalyzer(hissbt.ModelWatch, forecast="…") before the Ledger'
+            )
         for data in self.cerebro.datas:
             if data._compensate is not None:
                 raise ConfigError(
@@ -203,8 +208,3 @@ class PerpBroker(GuardLayer):
         for guard in p.guards:
             if not isinstance(guard, Guard):
                 raise ConfigError(f"{guard!r} is no guard: write guards=[hissbt.DrawdownGuard(0.15)]")
-            if isinstance(guard, ModelFaultGuard):
-                raise ConfigError(
-                    "PerpBroker is done with a bar before any model has seen it, so ModelFaultGuard would allow "
-                    "everything: let the strategy ask it, as HiSSStrategy does"
-                )

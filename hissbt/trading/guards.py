@@ -34,6 +34,10 @@ class Moment:
     """The model's lines at this bar; None where there is no model or it warms up."""
 
 
+BELOW_CAP = 0.98
+"""Who goes up or down to a cap stays this much below it, or its own fee would call for more at the next bar."""
+
+
 class Verdict(NamedTuple):
     """The tightest limit of several guards."""
 
@@ -175,8 +179,8 @@ class StaleDataGuard(Guard):
 class ModelFaultGuard(Guard):
     """Flat while any output of the model is NaN or infinite after its warm-up; free again when all are finite.
 
-    It looks at ``Moment.outputs``, so it is for a strategy that passes them, as HiSSStrategy does. A broker is
-    done with a bar before any model has seen it, and knows of no outputs: PerpBroker refuses this guard.
+    It looks at ``Moment.outputs``, which somebody has to pass: HiSSStrategy does, and for a PerpBroker
+    ``cerebro.addanalyzer(hissbt.ModelWatch, forecast="hiss")``, without which it refuses this guard.
     """
 
     name = "model_fault"

@@ -282,15 +282,15 @@ def test_what_exceeds_the_cap_at_a_close_is_trimmed_at_the_next_open(cap, market
     assert broken > 0  # without the guard
 
 
-def test_a_trim_goes_down_to_the_cap_and_not_to_nothing():
-    """Two units at 150 are 300 of an account of 500, and half of that is allowed."""
+def test_a_trim_goes_just_below_the_cap_and_not_to_nothing():
+    """Two units at 150 are 300 of an account of 500, and half of that is allowed; 2 % of it is left for fees."""
     rows = [(100,) * 4, (100, 150, 100, 150), (150,) * 4, (150,) * 4]
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.adddata(BarsFeed(bars_of(rows)))
     cerebro.broker = PerpBroker(cash=400.0, taker=0.0, guards=[ExposureGuard(0.5)])
     cerebro.addstrategy(Scripted, script={1: lambda s: s.buy(size=2)})
     (strategy,) = cerebro.run()
-    assert strategy.sizes == [0, 2, pytest.approx(500 * 0.5 / 150), pytest.approx(500 * 0.5 / 150)]
+    assert strategy.sizes == [0, 2, pytest.approx(0.98 * 500 * 0.5 / 150), pytest.approx(0.98 * 500 * 0.5 / 150)]
     (row,) = cerebro.broker.guards.record
     assert row["worst"] == pytest.approx(300 / 500)
     assert row["overshoot"] == pytest.approx(0.1)
@@ -316,7 +316,7 @@ def capped(script, rows):
 
 
 RISE = [(100,) * 4, (100, 150, 100, 150), (150,) * 4, (150,) * 4, (150,) * 4]
-TRIMMED = pytest.approx(500 * 0.5 / 150)
+TRIMMED = pytest.approx(0.98 * 500 * 0.5 / 150)
 
 
 def test_an_exit_that_only_waits_does_not_stand_in_for_the_trim():
@@ -385,5 +385,9 @@ def test_a_fault_of_the_model_after_its_warm_up_closes_and_is_said(fault):
 
 
 def test_a_broker_that_cannot_see_the_model_says_so():
-    with pytest.raises(ConfigError, match="HiSSStrategy"):
-        PerpBroker(guards=[ModelFaultGuard()])
+    cerebro = bt.Cerebro()
+    cerebro.adddata(BarsFeed(bars_of([(100, 100, 100, 100)] * 3)))
+    cerebro.broker = PerpBroker(guards=[ModelFaultGuard()])
+    cerebro.addstrategy(bt.Strategy)
+    with pytest.raises(ConfigError, match=r"add cerebro\.addanalyzer"):
+        cerebro.run()
