@@ -3,7 +3,16 @@
 from hissbt.errors import ConfigError
 from hissbt.models.base import MultiTaskLoss, SequenceNet, parameter_groups
 from hissbt.models.hiss import HiSSConfig, HiSSNet
+from hissbt.models.kan import TKANConfig, TKANNet
 from hissbt.models.rnn import GRUNet, LSTMNet, RNNConfig
+from hissbt.models.switching import (
+    SwitchingConfig,
+    SwitchingGRU,
+    SwitchingLSTM,
+    SwitchingNet,
+    SwitchingTKAN,
+    SwitchingTKANConfig,
+)
 from hissbt.models.transformer import TransformerConfig, TransformerNet
 
 __all__ = [
@@ -14,6 +23,14 @@ __all__ = [
     "MultiTaskLoss",
     "RNNConfig",
     "SequenceNet",
+    "SwitchingConfig",
+    "SwitchingGRU",
+    "SwitchingLSTM",
+    "SwitchingNet",
+    "SwitchingTKAN",
+    "SwitchingTKANConfig",
+    "TKANConfig",
+    "TKANNet",
     "TransformerConfig",
     "TransformerNet",
     "build_network",
@@ -25,6 +42,10 @@ NETWORKS = {
     "lstm": (LSTMNet, RNNConfig),
     "gru": (GRUNet, RNNConfig),
     "transformer": (TransformerNet, TransformerConfig),
+    "tkan": (TKANNet, TKANConfig),
+    "m-gru": (SwitchingGRU, SwitchingConfig),
+    "m-lstm": (SwitchingLSTM, SwitchingConfig),
+    "m-tkan": (SwitchingTKAN, SwitchingTKANConfig),
 }
 
 

@@ -15,6 +15,8 @@ CAUSAL_TOLERANCE = 1e-12  # relative, in float64: FFT convolution spreads roundi
 
 SMALL = {"n_features": FEATURES, "d_model": 8, "d_state": 8}
 TRANSFORMER = {"n_features": FEATURES, "d_model": 12, "n_heads": 3, "d_ff": 10}
+SWITCHING = {"n_features": FEATURES, "d_model": 5}
+SMALL_TKAN = {"n_features": FEATURES, "d_model": 3}  # at random weights many forget nothing, rounding included
 NETWORKS = {
     "hiss": ("hiss", SMALL),
     "hiss-wide-and-deep": ("hiss", {**SMALL, "d_model": (8, 12, 4), "n_layers": (2, 1, 2), "s4d_init": "legs"}),
@@ -29,6 +31,11 @@ NETWORKS = {
     "gru-deep": ("gru", {"n_features": FEATURES, "d_model": 5, "n_layers": 2}),
     "transformer": ("transformer", {**TRANSFORMER, "window_bars": 20}),
     "transformer-of-two-bars": ("transformer", {**TRANSFORMER, "n_layers": 1, "n_heads": 1, "window_bars": 2}),
+    "tkan": ("tkan", {"n_features": FEATURES, "d_model": 8}),
+    "tkan-deep": ("tkan", {**SMALL_TKAN, "n_layers": 2, "n_sublayers": 1, "sub_output": 4, "grid_size": 3}),
+    "m-gru": ("m-gru", {**SWITCHING, "covariate_columns": (1,)}),
+    "m-lstm": ("m-lstm", {**SWITCHING, "return_column": 2, "transition": "logits", "n_regimes": 3}),
+    "m-tkan": ("m-tkan", {"n_features": FEATURES, "d_model": 8, "covariate_columns": (0, 1, 2)}),
     "transformer-of-all-bars": ("transformer", {**TRANSFORMER, "n_heads": 4, "window_bars": 2 * LENGTH}),
 }
 
@@ -212,11 +219,13 @@ def test_gradients_flow_to_every_parameter(net, x):
 @torch.no_grad()
 def test_outputs_have_their_names_shapes_and_signs(net, x):
     outputs = net(x)
-    assert tuple(outputs) == net.outputs == ("return", "direction", "volatility")
-    assert all(value.shape == (2, LENGTH, 1) for value in outputs.values())
+    assert tuple(outputs)[:3] == net.outputs == ("return", "direction", "volatility")
+    assert all(outputs[name].shape == (2, LENGTH, 1) for name in net.outputs)
     assert (outputs["volatility"] > 0).all()
     step, _ = net.step(x[:, 0], net.initial_state(2))
-    assert all(value.shape == (2, 1) for value in step.values())
+    assert {name: value.shape for name, value in step.items()} == {
+        name: value[:, 0].shape for name, value in outputs.items()
+    }
 
 
 @torch.no_grad()
