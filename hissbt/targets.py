@@ -1,4 +1,4 @@
-"""What a network learns to forecast: the log return over the next ``horizon`` bars, its sign and its size.
+"""What a network learns to forecast: the log return over the next ``horizon`` bars, its sign, its size; the trend.
 
 Horizon convention: the label of bar t reads the closes of bars t … t+horizon and nothing else. It belongs to
 the row of bar t, so the last ``horizon`` rows have no label yet and are NaN. Between a training span and what
@@ -40,6 +40,21 @@ def realized_volatility(close: np.ndarray, horizon: int) -> np.ndarray:
     if len(squares) >= horizon:
         windows = np.lib.stride_tricks.sliding_window_view(squares, horizon)  # [T-h,h]
         labels[:-horizon] = np.sqrt(windows.sum(axis=1))
+    return labels
+
+
+def trend_regime(close: np.ndarray, span: int = 20) -> np.ndarray:
+    """Return 1.0 for bull and 0.0 for bear, for closes [T]: is the mean of the past below that of the future?
+
+    The past are the ``span`` closes up to t, with t; the future the ``span`` after t, so ``overlap_bars(span)``
+    must be purged. NaN where either is not complete; equal means are bear. Labels side by side share all but one
+    bar of each mean: of T labels some T / span are independent. arXiv 2407.15236 (2024), section 4.3.
+    """
+    close = _closes(close, span)
+    labels = np.full(len(close), np.nan)
+    if len(close) >= 2 * span:
+        means = np.lib.stride_tricks.sliding_window_view(close, span).mean(axis=1)  # [T-span+1], t … t+span-1
+        labels[span - 1 : -span] = means[:-span] < means[span:]
     return labels
 
 

@@ -25,6 +25,8 @@ ROOMS_OF = {
     "plotly": "reports research",
     "ccxt": "feeds",
     "yfinance": "feeds",
+    "statsmodels": "econometrics research",
+    "arch": "econometrics feeds research",  # feeds: its sample data
     # plugins must tell a strategy from any other class
     "backtrader": "feeds indicators trading strategies reports loop lean backtest live bench plugins",
 }

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hissbt.errors import ConfigError
-from hissbt.targets import TargetScale, direction, forward_return, overlap_bars, realized_volatility
+from hissbt.targets import TargetScale, direction, forward_return, overlap_bars, realized_volatility, trend_regime
 
 closes = arrays(float, st.integers(1, 40), elements=st.floats(0.01, 1e6) | st.just(100.0))
 horizons = st.integers(1, 45)
@@ -52,6 +52,32 @@ def test_a_label_reads_its_horizon_to_the_last_bar():
     altered[10 + overlap_bars(4)] = 1.0
     for label in LABELS:
         assert label(altered, 4)[10] != label(close, 4)[10]
+
+
+@given(closes, st.integers(1, 25))
+def test_the_trend_is_bull_where_the_past_mean_is_below_the_future_one(close, span):
+    labels = trend_regime(close, span)
+    for t in range(len(close)):
+        complete = t >= span - 1 and t + span < len(close)
+        assert np.isnan(labels[t]) == (not complete)
+        if complete:
+            past, future = close[t - span + 1 : t + 1].mean(), close[t + 1 : t + span + 1].mean()
+            assert labels[t] == float(past < future)
+
+
+@given(closes, st.integers(1, 25), st.data())
+def test_a_trend_label_reads_no_bar_beyond_its_overlap(close, span, data):
+    t = data.draw(st.integers(0, len(close) - 1))
+    altered = close.copy()
+    altered[t + overlap_bars(span) + 1 :] *= 3.0
+    assert_array_equal(trend_regime(altered, span)[: t + 1], trend_regime(close, span)[: t + 1])
+
+
+def test_a_rising_price_is_bull_and_a_falling_or_flat_one_is_bear():
+    rising = np.arange(1.0, 61.0)
+    assert_array_equal(trend_regime(rising)[19:40], 1.0)
+    assert_array_equal(trend_regime(rising[::-1])[19:40], 0.0)
+    assert_array_equal(trend_regime(np.full(60, 0.1))[19:40], 0.0)
 
 
 def test_no_move_is_not_up_and_has_no_volatility():

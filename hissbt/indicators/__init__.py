@@ -1,5 +1,6 @@
-"""Backtrader indicators over a stream."""
+"""Backtrader indicators over a stream, and over the econometric models that it must beat."""
 
+from hissbt.indicators.econometric import GarchVolatility, HarVolatility, MarkovRegime
 from hissbt.indicators.forecast import Forecast, HiSS
 
-__all__ = ["Forecast", "HiSS"]
+__all__ = ["Forecast", "GarchVolatility", "HarVolatility", "HiSS", "MarkovRegime"]

@@ -6,15 +6,13 @@ import numpy as np
 from backtrader.indicator import IndicatorBase
 
 from hissbt.bundle import ModelBundle
-from hissbt.errors import BarsError, BundleError, FeatureError, StreamError
-from hissbt.lean import LeanIndicator
+from hissbt.errors import BarsError, BundleError
+from hissbt.indicators.stepped import SteppedIndicator, close_time_s
 from hissbt.stream import Stream, cached_scan
 from hissbt.timeframe import is_intraday
 
-_EPOCH_DAYS = 719163  # Backtrader counts days from 0001-01-01 as day 1; 1970-01-01 is this day
 
-
-class Forecast(LeanIndicator):
+class Forecast(SteppedIndicator):
     """A trained forecaster, stepped once per closed bar with carried state.
 
     Lines, known when the bar at [0] has closed, about the log return over the bundle's next ``horizon`` bars:
@@ -64,25 +62,12 @@ class Forecast(LeanIndicator):
         bundle = _bundle(self.p.model, self.kind)
         opens = _session_opens(self.data) if self.p.reset_after == "session" else None
         self._stream = Stream(bundle, self.p.reset_after, self.p.rewarm, opens)
-        self._sources = [self._source(name) for name in self._stream.fields[1:]]
-        self._seen = 0
-        self._bar = self._outputs = None
-        self.addminperiod(bundle.warmup)
+        self._attach(self._stream, self._stream.fields[1:], bundle.warmup)
 
     @property
     def bundle(self) -> ModelBundle:
         """The bundle behind the lines."""
         return self._stream.bundle
-
-    def prenext(self):
-        """Warm the state; the lines stay NaN."""
-        self._advance()
-
-    def next(self):
-        """Write the forecast made at the close of the bar at [0]."""
-        outputs = self._advance()
-        for line, value in zip(self.lines, outputs, strict=True):
-            line[0] = value
 
     def preonce(self, start, end):
         """Leave the warm-up to ``once``."""
@@ -96,51 +81,10 @@ class Forecast(LeanIndicator):
         if end < warmup:
             raise BarsError(f"too few bars: the model needs {warmup} to warm up, and there are {end}")
         sources = [np.array(line.array[:end]) for line in (self.data.lines.datetime, *self._sources)]
-        sources[0] = _close_time_s(sources[0])
+        sources[0] = close_time_s(sources[0])
         outputs = cached_scan(self._stream, np.column_stack(sources))  # [T,3]
         for line, values in zip(self.lines, outputs.T, strict=True):
             line.array[warmup - 1 : end] = array("d", values[warmup - 1 :].tobytes())
-
-    def _advance(self) -> np.ndarray:
-        bar = self._read()
-        length = len(self.data)
-        if length == self._seen + 1:
-            self._outputs = self._stream.step(bar)
-        elif length != self._seen:
-            raise StreamError(
-                f"{length - self._seen - 1} bars were not shown to the model before the one that closes at "
-                f"{self.data.datetime.datetime(0)}: attach the indicator before the first bar"
-            )
-        elif not np.array_equal(bar, self._bar):
-            self._check_same_bar(bar)
-            self._outputs = self._stream.revise(bar)
-        self._seen, self._bar = length, bar
-        return self._outputs
-
-    def _read(self) -> np.ndarray:
-        try:
-            close_time_s = _close_time_s(self.data.datetime[0])
-        except IndexError as error:  # with runonce, Backtrader goes through all of the warm-up, bars or not
-            raise BarsError(
-                f"too few bars: the model needs {self.bundle.warmup} to warm up, and there are {self._seen}"
-            ) from error
-        return np.array([close_time_s, *(line[0] for line in self._sources)])  # [6+C]
-
-    def _check_same_bar(self, bar: np.ndarray) -> None:
-        """Only a replayed bar moves its time while it forms; any other would be a bar of the future."""
-        if bar[0] != self._bar[0] and not getattr(self.data, "replaying", True):
-            raise StreamError(
-                f"Backtrader shows the bar that closes at {self.data.datetime.datetime(0)} before its time, as "
-                "exactbars=1 does to feeds out of step: use exactbars=0, or hissbt.BarsFeed for all feeds"
-            )
-
-    def _source(self, name: str):
-        if name not in self.data.lines.getlinealiases():
-            raise FeatureError(
-                f"the model reads {name!r}, which the data has no line for: add that column to the bars and feed "
-                "them through hissbt.BarsFeed"
-            )
-        return getattr(self.data.lines, name)
 
     def _plotlabel(self):
         return [self.bundle.kind, f"horizon {self.bundle.horizon}"]
@@ -150,11 +94,6 @@ class HiSS(Forecast):
     """A Forecast that accepts hierarchical state-space bundles only."""
 
     kind = "hiss"
-
-
-def _close_time_s(days):
-    """Return unix seconds of Backtrader's day numbers, which are exact to some microseconds only."""
-    return np.rint((days - _EPOCH_DAYS) * 86_400_000) / 1000
 
 
 def _session_opens(data) -> np.ndarray | None:

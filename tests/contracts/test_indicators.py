@@ -1,6 +1,7 @@
 """Every indicator gives the lines of a direct loop over the bars in every run mode, and never sees the future."""
 
 import contextlib
+import functools
 
 import backtrader as bt
 import numpy as np
@@ -17,8 +18,9 @@ from indicator_contract import (
 )
 
 from hissbt.bars import Bars
+from hissbt.econometrics import Garch, Har, MarkovSwitching, covariates
 from hissbt.feeds import BarsFeed
-from hissbt.indicators import Forecast, HiSS
+from hissbt.indicators import Forecast, GarchVolatility, HarVolatility, HiSS, MarkovRegime
 from hissbt.stream import Stream
 
 
@@ -34,7 +36,52 @@ def forecast_case(bars: Bars, indicator: type[Forecast], folder, resets=(), **ne
     return Case(indicator, {"model": str(folder / "bundle"), **dict(resets)}, direct)
 
 
+def econometric_case(indicator: type[bt.Indicator], model, lines_of_step, **params) -> Case:
+    """An econometric indicator beside a plain loop: fit on what closed, then filter the bars to the next fit."""
+    first, every, window = 26, 18, 40
+    starts = params.get("starts")
+    options = [{"errors": False}] * 2 if starts is None else [{"errors": False, "starts": n} for n in (starts, 1)]
+
+    def direct(bars: Bars) -> np.ndarray:
+        rows = covariates(model.inputs, bars.arrays())
+        lines, fit = np.full((len(bars), len(indicator.lines._getlines())), np.nan), None
+        for closed in range(first, len(bars), every):
+            sample = rows[max(1, closed - window) : closed]
+            fit = model.fit_rows(sample, **(options[0] if fit is None else {"near": fit, **options[1]}))
+            state = fit.initial_state()
+            fit.advance(sample, state)
+            for t in range(closed, min(closed + every, len(bars))):
+                lines[t] = lines_of_step(fit.step(rows[t], state))
+        return lines
+
+    schedule = {"min_bars": first, "refit_every": every, "window": window}
+    return Case(indicator, {"model": model, **schedule, **params}, direct)
+
+
+@functools.cache
+def remembered_fit(model, sample: bytes, options: tuple):
+    rows = np.frombuffer(sample).reshape(-1, len(model.inputs))
+    return MarkovSwitching.fit_rows(model, rows, **dict(options))
+
+
+class RememberedMarkov(MarkovSwitching):
+    """Fits each sample once: the contract runs over the same bars many times, and a fit is the dear part."""
+
+    def fit_rows(self, rows, **options):
+        return remembered_fit(self, rows.tobytes(), tuple(sorted(options.items())))
+
+
+def markov_lines(path) -> tuple:
+    return path.filtered[0], path.filtered[-1], path.expected_return, path.volatility
+
+
 CASES = {
+    "markov": lambda bars, folder: econometric_case(MarkovRegime, RememberedMarkov(), markov_lines, starts=1),
+    "markov with transitions that follow a range": lambda bars, folder: econometric_case(
+        MarkovRegime, RememberedMarkov(covariates=("hml",)), markov_lines, starts=1
+    ),
+    "garch": lambda bars, folder: econometric_case(GarchVolatility, Garch(), lambda out: out),
+    "har": lambda bars, folder: econometric_case(HarVolatility, Har((1, 3, 9)), lambda out: out),
     "hiss": lambda bars, folder: forecast_case(bars, HiSS, folder),
     "hiss with summed levels and conv downsampling": lambda bars, folder: forecast_case(
         bars, HiSS, folder, strides=(2, 8), downsample="conv", fuse="sum", blocks=("mamba", "s4d", "s4d")
