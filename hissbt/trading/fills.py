@@ -90,8 +90,9 @@ class FillLayer(LiquidationLayer):
         if self.p.volume_limit is not None:
             room = instrument.size_of(instrument.volume_left, price)
             if room < size:
-                size = orders.quantity_of(instrument.market, room)
-            instrument.volume_left -= instrument.quantity(size, price)
+                size, instrument.volume_left = orders.quantity_of(instrument.market, room), 0.0
+            else:
+                instrument.volume_left = max(0.0, instrument.volume_left - instrument.quantity(size, price))
         return size if order.isbuy() else -size
 
     def _unprotected(self, order: Order) -> float:

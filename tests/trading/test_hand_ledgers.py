@@ -255,6 +255,15 @@ def test_all_orders_together_stay_within_the_volume_limit():
     agree(account, 100_000 + 0.7 * 4 + 0.3 * 6 - 0.7 * 100 * 0.00055 - 0.3 * 98 * 0.0002)
 
 
+def test_of_a_volume_in_coins_that_is_used_up_floats_leave_nothing_to_other_orders():
+    """0.1 * 0.071 less 142 / 20,000 is below 0: one order more would have sold a contract while it buys."""
+    rows, market = [(20_000.0,) * 4 + (0.071,)] * 3, Market("X", contract="inverse", quantity_step=1.0)
+    script = {1: lambda s: [s.buy(size=10_000), s.buy(size=10_000), s.buy(size=10_000)]}
+    settings = {"contract": "inverse", "market": market, "volume_limit": 0.1}
+    account = play(bars_of(rows, market=market), script, cash=10.0, **settings)
+    assert [fill[0] for fill in account.fills] == [142, 142]
+
+
 def test_a_maker_entry_with_a_taker_stop():
     rows = [(100, 101, 99, 100), (100, 101, 97, 99), (99, 100, 98, 99), (98, 99, 94, 96), (96, 96, 96, 96)]
     script = {1: buy(10, exectype=LIMIT, price=98), 2: sell(10, exectype=STOP, price=95)}
