@@ -36,6 +36,7 @@ class FillLayer(LiquidationLayer):
         self._entered_inside: dict[int, float] = {}  # by entry that filled inside this bar: its price
         self._reduce_only: set[int] = set()
         self._triggered: set[int] = set()  # stops whose price was reached: they are market orders from then on
+        self._is_a_limit = False  # the order in hand is a stop-limit that an earlier bar has triggered
         self._earliest: dict[int, int] = {}  # by order that is late: the length of its data at which it arrives
         self._after: dict[
             int, float
@@ -62,9 +63,19 @@ class FillLayer(LiquidationLayer):
 
     def _is_maker(self, order: Order, instrument: Instrument) -> bool:
         """Tell whether it is a limit order that was in the market before this bar, or before its price was met."""
-        if order.exectype != Order.Limit and not order.triggered:
+        if order.exectype == Order.Limit:
+            return self._phase is Phase.LIMITS or self._has_rested(order, instrument)
+        if not order.triggered:
             return False
-        return self._phase is Phase.LIMITS or self._has_rested(order, instrument)
+        # What a stop-limit waits with is a stop: only once it is triggered does its limit come into the market.
+        return self._phase is Phase.LIMITS or self._is_a_limit or self._triggers_short_of_limit(order)
+
+    def _triggers_short_of_limit(self, order: Order) -> bool:
+        """Tell whether a stop-limit that is reached inside a bar has to wait for its limit from there."""
+        if self._phase is Phase.OPEN:
+            return False
+        trigger, limit = order.created.price, order.created.pricelimit
+        return limit < trigger if order.isbuy() else limit > trigger
 
     def _has_rested(self, order: Order, instrument: Instrument) -> bool:
         """Tell whether the order could have filled in the bar before already."""

@@ -120,7 +120,7 @@ class MatchingLayer(FillLayer):
             return Phase.CLOSE
         price, is_from_above = _trigger_of(order)
         if price_at_open <= price if is_from_above else price_at_open >= price:
-            return Phase.OPEN
+            return Phase.OPEN if _fills_when_reached(order, price_at_open) else Phase.LIMITS
         return Phase.LIMITS if kind == Order.Limit or order.triggered else Phase.STOPS
 
     def _entry_inside(self, order: Order) -> float | None:
@@ -135,6 +135,7 @@ class MatchingLayer(FillLayer):
             self._execute(order, ago=0, price=self._instruments[order.data].open)
             return
         entry = self._entry_inside(order)
+        self._is_a_limit = order.triggered
         if entry is None:
             super()._try_exec(order)
             return
@@ -178,3 +179,11 @@ def _trigger_of(order: Order) -> tuple[float, bool]:
     if order.triggered:
         return created.pricelimit, is_buy
     return created.price, not is_buy
+
+
+def _fills_when_reached(order: Order, price: float) -> bool:
+    """Tell whether an order reached at this price fills there: all do but a stop-limit beyond its limit."""
+    if order.exectype not in (Order.StopLimit, Order.StopTrailLimit):
+        return True
+    limit = order.created.pricelimit
+    return price <= limit if order.isbuy() else price >= limit

@@ -14,7 +14,7 @@ from hissbt.feeds import BarsFeed
 from hissbt.market import Market
 from hissbt.trading.broker import PerpBroker
 
-LIMIT, STOP = bt.Order.Limit, bt.Order.Stop
+LIMIT, STOP, STOP_LIMIT = bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit
 FREE = {"taker": 0.0, "maker": 0.0}
 
 
@@ -284,6 +284,31 @@ def test_a_limit_that_is_executable_at_its_first_open_is_a_taker_and_never_worse
     beyond = play(rows, {1: buy(10, exectype=LIMIT, price=100)}, taker=0.001, maker=0.0, half_spread=0.05)
     agree(beyond, 100_000 - 10 * 100 * 0.001)
     assert list(beyond.ledger.trades["impact"]) == [exactly(10)]
+
+
+@pytest.mark.parametrize(("opened", "at"), [(100, 103), (104, 104)])
+def test_a_stop_limit_that_fills_where_it_is_triggered_is_a_taker(opened, at):
+    rows = [*wait(3), (opened, 106, 99, 105), *wait(2, 105)]
+    script = {1: buy(10, exectype=STOP_LIMIT, price=103, plimit=104.5)}
+    account = play(rows, script, taker=0.001, maker=0.0, half_spread=0.001)
+    agree(account, 100_000 + 10 * (105 - at * 1.001) - 10 * at * 1.001 * 0.001)
+
+
+def test_a_stop_limit_whose_limit_is_reached_later_has_rested():
+    rows = [*wait(3), (104, 106, 103, 105), (105, 106, 101, 102), *wait(2, 105)]
+    script = {1: buy(10, exectype=STOP_LIMIT, price=103, plimit=102)}
+    account = play(rows, script, taker=0.001, maker=0.0002, half_spread=0.001)
+    assert account.fills == [(10, 102, "inside", "stoplimit")]
+    agree(account, 100_000 + 10 * (105 - 102) - 10 * 102 * 0.0002)
+
+
+def test_the_limit_of_a_stop_limit_that_was_gapped_through_fills_after_the_fills_at_the_open():
+    rows = [*wait(3), (105, 106, 102, 105), *wait(2, 105)]
+    script = {2: buy(1, exectype=STOP_LIMIT, price=103, plimit=104), 3: buy(10)}
+    account = play(rows, script, funding=hourly_funding({4: 0.001}))
+    assert [fill[:3] for fill in account.fills] == [(10, 105, "open"), (1, 104, "inside")]
+    assert account.charges == [exactly(11 * 105 * 0.001)]
+    agree(account, 100_000 + 1 - 10 * 105 * 0.00055 - 104 * 0.0002 - 11 * 105 * 0.001)
 
 
 def test_a_resting_limit_that_is_gapped_through_fills_at_the_open_as_maker():
