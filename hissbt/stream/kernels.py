@@ -44,6 +44,10 @@ OPERATIONS = (
     "attention",
     "activate",
     "heads",
+    "splines",
+    "memory",
+    "tkan",
+    "switching",
 )
 (
     LINEAR,
@@ -62,6 +66,10 @@ OPERATIONS = (
     ATTENTION,
     ACTIVATE,
     HEADS,
+    SPLINES,
+    MEMORY,
+    TKAN,
+    SWITCHING,
 ) = range(len(OPERATIONS))
 
 f32 = np.float32
@@ -209,6 +217,12 @@ def linear(S, W, x, y, n, m, w, b):
 @kernel
 def norm(S, W, x, y, n, w):
     """y[n] = layer norm of x[n], gain and bias [2,n] at w, epsilon 1e-5."""
+    normalize(S, W, x, y, n, w, f32(1e-5))
+
+
+@kernel
+def normalize(S, W, x, y, n, w, epsilon):
+    """y[n] = layer norm of x[n], gain and bias [2,n] at w."""
     X, Y, gain, bias = S[x : x + n], S[y : y + n], W[w : w + n], W[w + n : w + 2 * n]
     mean = f32(0.0)
     for i in range(n):
@@ -217,7 +231,7 @@ def norm(S, W, x, y, n, w):
     variance = f32(0.0)
     for i in range(n):
         variance += (X[i] - mean) * (X[i] - mean)
-    scale = f32(1.0) / f32(math.sqrt(variance / f32(n) + f32(1e-5)))
+    scale = f32(1.0) / f32(math.sqrt(variance / f32(n) + epsilon))
     for i in range(n):
         Y[i] = (X[i] - mean) * scale * gain[i] + bias[i]
 
@@ -358,6 +372,141 @@ def gru(S, x, y, n):
 
 
 @kernel
+def splines(S, W, x, y, n, grid, order, w):
+    """y[1+grid+order,n] = relu of u, then the B-splines of an order on ``grid`` intervals of [-1, 1] at u.
+
+    u[n] is the layer norm of x[n], epsilon 1e-3; gain, bias [2,n] at w, and after them the factors of the splines'
+    terms, see ``hissbt.models.tkan_scan.Splines``. x is lost.
+    """
+    normalize(S, W, x, y, n, w, f32(1e-3))
+    count, half, scale = grid + order, f32(order + 1) / f32(2.0), f32(grid) / f32(2.0)
+    U, T = S[y : y + n], S[x : x + n]
+    for s in range(count):
+        B, center = S[y + (1 + s) * n : y + (2 + s) * n], f32(s) + f32(1 - order - grid) / f32(2.0)
+        for i in range(n):
+            B[i] = f32(0.0)
+        for m in range((order + 2) // 2):
+            reach, factor = half - f32(m), W[w + 2 * n + m]
+            for i in range(n):
+                distance = U[i] * scale - center
+                T[i] = factor if -half <= distance and distance < half else f32(0.0)
+            for _ in range(order):
+                for i in range(n):
+                    T[i] *= max(reach - abs(U[i] * scale - center), f32(0.0))
+            for i in range(n):
+                B[i] += T[i]
+    for i in range(n):
+        U[i] = max(U[i], f32(0.0))
+
+
+@kernel
+def memory(S, W, x, y, n, w):
+    """y[n] = new x[n] + old y[n]; new, old [2,n] at w."""
+    X, Y, new, old = S[x : x + n], S[y : y + n], W[w : w + n], W[w + n : w + 2 * n]
+    for i in range(n):
+        Y[i] = new[i] * X[i] + old[i] * Y[i]
+
+
+@kernel
+def tkan(S, x, y, n):
+    """c = sigmoid(f) c + sigmoid(i) tanh(sigmoid(g)), h = sigmoid(o) tanh(c); h, c [2,n] at y.
+
+    At x: what the old h adds to i, f, g [3,n], then o from the sublayers, and i, f, g [3,n] from the input.
+    """
+    H, C, O = S[y : y + n], S[y + n : y + 2 * n], S[x + 3 * n : x + 4 * n]  # noqa: E741
+    add(S, x + 4 * n, x, 3 * n)
+    I, F, G = S[x : x + n], S[x + n : x + 2 * n], S[x + 2 * n : x + 3 * n]  # noqa: E741
+    for i in range(n):
+        c = sigmoid(F[i]) * C[i] + sigmoid(I[i]) * tanh(sigmoid(G[i]))
+        C[i] = c
+        H[i] = sigmoid(O[i]) * tanh(c)
+
+
+@kernel
+def switching(S, W, x, y, k, w, h, realized, form):
+    """Hamilton filter and mixture of k regimes, in double precision, as ``hissbt.models.switching`` has them.
+
+    At x: each regime's mean of the next return [k], then what the transition network says [k,k]. At h, doubles:
+    log probabilities of the regimes [k], transition matrix of the step to this bar [k,k], the means of the bar
+    before [k]. At w, doubles: deviations [k], what a return of 0 is. The return of this bar lies at ``realized``.
+    ``form`` is 0 for a row softmax, 1 for the multiplied update, 2 for that with factors of 1 on the diagonal.
+    At y: mean, logit of a rise, deviation of the next return, then the probabilities of its regime [k].
+    """
+    state, constants = S[h : h + 2 * (2 * k + k * k)].view(np.float64), W[w : w + 2 * (k + 1)].view(np.float64)
+    log_filtered, matrix, means, zero = state[:k], state[k : k + k * k], state[k + k * k :], constants[k]
+    for j in range(k):
+        score = (np.float64(S[realized]) - means[j]) / constants[j]
+        means[j] = log_predicted(log_filtered, matrix, k, j) - 0.5 * score * score - math.log(constants[j])
+    top = means[0]
+    for j in range(1, k):
+        top = max(top, means[j])
+    density = 0.0
+    for j in range(k):
+        density += math.exp(means[j] - top)
+    density = top + math.log(density)
+    for j in range(k):
+        log_filtered[j] = means[j] - density
+    for i in range(k):
+        row = matrix[i * k : (i + 1) * k]
+        for j in range(k):
+            raw = np.float64(S[x + k + i * k + j])
+            if form == 0:
+                row[j] = raw
+            elif form == 1 or i != j:
+                row[j] *= math.exp(min(max(raw, 0.0), 50.0))
+        softmax(row)
+    for j in range(k):
+        means[j] = 0.0
+        for i in range(k):
+            means[j] += math.exp(log_filtered[i]) * matrix[i * k + j]
+    mean, variance, up, down = 0.0, 0.0, 1e-300, 1e-300
+    for j in range(k):
+        mean += means[j] * np.float64(S[x + j])
+    for j in range(k):
+        belief, at_j, deviation = means[j], np.float64(S[x + j]), constants[j]
+        variance += belief * (deviation * deviation + (at_j - mean) * (at_j - mean))
+        above = (at_j - zero) / deviation * 0.7071067811865476
+        up += belief * 0.5 * math.erfc(-above)
+        down += belief * 0.5 * math.erfc(above)
+        S[y + 3 + j] = f32(belief)
+        means[j] = at_j
+    S[y] = f32(mean)
+    S[y + 1] = f32(math.log(up) - math.log(down))
+    S[y + 2] = f32(math.sqrt(variance))
+
+
+@kernel
+def log_predicted(log_filtered, matrix, k, j):
+    """Return the log probability of regime j at this bar, before it is seen; where it is 0, a number very low."""
+    top = -np.inf
+    for i in range(k):
+        top = max(top, log_filtered[i] + log_or_least(matrix[i * k + j]))
+    total = 0.0
+    for i in range(k):
+        total += math.exp(log_filtered[i] + log_or_least(matrix[i * k + j]) - top)
+    return top + math.log(total)
+
+
+@kernel
+def log_or_least(probability):
+    """Return the logarithm, and -1e30 of 0."""
+    return math.log(probability) if probability > 0.0 else -1e30
+
+
+@kernel
+def softmax(X):
+    """X = e^X, divided by its sum."""
+    top, total = X[0], 0.0
+    for i in range(1, len(X)):
+        top = max(top, X[i])
+    for i in range(len(X)):
+        X[i] = math.exp(X[i] - top)
+        total += X[i]
+    for i in range(len(X)):
+        X[i] /= total
+
+
+@kernel
 def highest(X):
     """Return the largest element; in four chains, since each comparison waits for the one before it."""
     a = b = c = d = X[0]
@@ -486,6 +635,14 @@ def _walk(plan, S, W, bars):
             activate(S, x, y, n)
         elif kind == HEADS:
             heads(S, W, x, y, n, a, b, c, d)
+        elif kind == SPLINES:
+            splines(S, W, x, y, n, a, b, c)
+        elif kind == MEMORY:
+            memory(S, W, x, y, n, a)
+        elif kind == TKAN:
+            tkan(S, x, y, n)
+        elif kind == SWITCHING:
+            switching(S, W, x, y, n, a, b, c, d)
 
 
 @njit(fastmath=FAST, error_model="numpy", cache=True)
@@ -518,11 +675,11 @@ def _compiled_run(version: int):
 
     @njit(fastmath=FAST, error_model="numpy", cache=True)
     def run(table, W, S, D, rows, out):
-        """Take bars ``rows`` float64 [T,6+C] in order; write their outputs to ``out`` float64 [T,3]; return -1.
+        """Take bars ``rows`` float64 [T,6+C] in order; write their outputs to ``out`` float64 [T,3+R]; return -1.
 
         The other arguments are those of ``hissbt.stream.plan.Program``, which also explains their layout. The
         state before the last bar is kept, so that this bar can be revised. If a bar is not finite or does not come
-        after the one before it, its number is returned and nothing is done.
+        after the one before it, its number is returned and nothing is done. R may be 0 or the number of regimes.
         """
         _ = version
         features, size, initial = table[0, 0], table[0, 1], table[0, 2]
@@ -568,6 +725,8 @@ def _compiled_run(version: int):
                 out[t, 0], out[t, 1], out[t, 2] = in_units(
                     S[outputs], S[outputs + 1], S[outputs + 2], ret_mean, ret_std, vol_scale
                 )
+                for i in range(3, out.shape[1]):
+                    out[t, i] = S[outputs + i]
             else:
                 out[t] = np.nan
         return -1

@@ -3,14 +3,16 @@
 Names of weights are those of the torch networks in ``hissbt.models``; configs are complete, as bundles hold them.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hissbt.stream.plan import Place, Planner
+from hissbt.stream.plan import LINE, Place, Planner, as_bits
 
 Weights = Mapping[str, np.ndarray]
+LEAST_DEVIATION = 0.01  # as in hissbt.models.switching, which would bring torch
 
 
 class _Names:
@@ -151,24 +153,144 @@ def _mamba_block(planner: Planner, x: Place, n: int, names: _Names, config: Mapp
 
 def lstm(planner: Planner, config: Mapping[str, Any], weights: Weights) -> None:
     """``hissbt.models.rnn.LSTMNet``."""
-    _recurrent(planner, config, weights, "lstm", gates=4, parts=2)
+    names = _Names(weights)
+    _read(planner, _lstm(planner, config, names.under("rnn"), _all(planner)), config["d_model"], names)
 
 
 def gru(planner: Planner, config: Mapping[str, Any], weights: Weights) -> None:
     """``hissbt.models.rnn.GRUNet``."""
-    _recurrent(planner, config, weights, "gru", gates=3, parts=1)
+    names = _Names(weights)
+    _read(planner, _gru(planner, config, names.under("rnn"), _all(planner)), config["d_model"], names)
 
 
-def _recurrent(planner: Planner, config, weights: Weights, cell: str, gates: int, parts: int) -> None:
-    """Append layers of a cell whose state is ``parts`` vectors, the first of them its output."""
-    names, x, n = _Names(weights), planner.inputs, config["d_model"]
+def tkan(planner: Planner, config: Mapping[str, Any], weights: Weights) -> None:
+    """``hissbt.models.kan.TKANNet``."""
+    names = _Names(weights)
+    _read(planner, _tkan(planner, config, names.under("rnn"), 0, _all(planner)), config["d_model"], names)
+
+
+def _all(planner: Planner) -> list[int]:
+    return list(range(planner.n_features))
+
+
+def _lstm(planner: Planner, config: Mapping[str, Any], names: _Names, columns: Sequence[int]) -> Place:
+    return _recurrent(planner, config, names, columns, "lstm", gates=4, parts=2)
+
+
+def _gru(planner: Planner, config: Mapping[str, Any], names: _Names, columns: Sequence[int]) -> Place:
+    return _recurrent(planner, config, names, columns, "gru", gates=3, parts=1)
+
+
+def _recurrent(planner: Planner, config, names: _Names, columns, cell: str, gates: int, parts: int) -> Place:
+    """Append layers of a cell whose state is ``parts`` vectors, the first of them its output; return the last one.
+
+    The first layer sees some of the inputs only, those in ``columns``.
+    """
+    x, n = planner.inputs, config["d_model"]
     for i in range(config["n_layers"]):
         state, work = planner.state(parts * n), planner.scratch(2 * gates * n)
-        for source, to, name in ((x, work, "ih"), (state, work + gates * n, "hh")):
-            planner.linear(source, to, names[f"rnn.weight_{name}_l{i}"], names[f"rnn.bias_{name}_l{i}"])
+        weight = names[f"weight_ih_l{i}"] if i else _of_columns(planner, names["weight_ih_l0"], columns)
+        planner.linear(x, work, weight, names[f"bias_ih_l{i}"])
+        planner.linear(state, work + gates * n, names[f"weight_hh_l{i}"], names[f"bias_hh_l{i}"])
         planner.add(cell, work, state, n)
         x = state
-    _read(planner, x, n, names)
+    return x
+
+
+def _of_columns(planner: Planner, weight: np.ndarray, columns: Sequence[int]) -> np.ndarray:
+    """Return weights for all inputs from those [out,in] for some of them; the others weigh nothing."""
+    whole = np.zeros((len(weight), planner.n_features), dtype=weight.dtype)
+    whole[:, columns] = weight
+    return whole
+
+
+def _tkan(planner: Planner, config: Mapping[str, Any], names: _Names, copy: int, columns: Sequence[int]) -> Place:
+    """Append the cells of one of the copies in a ``hissbt.models.kan.TKAN``; return the h of the last one."""
+    x = planner.inputs
+    for i in range(config["n_layers"]):
+        x = _tkan_cell(planner, config, names.under(f"cells.{i}"), copy, x, None if i else columns)
+    return x
+
+
+def _tkan_cell(planner: Planner, config, names: _Names, copy: int, x: Place, columns) -> Place:
+    """Append a cell: what the sublayers and the gates see of x at once, then the sublayers, then the gates."""
+    n, count, n_out = config["d_model"], config["n_sublayers"], config["sub_output"]
+    layers = range(copy * count, (copy + 1) * count)
+    n_in = names["sub_inputs"].shape[-1]
+    hidden, kept = planner.state(2 * n), planner.state(count * n_out)
+    work = planner.scratch(7 * n + count * n_in)  # what the gates expect side by side, then what the sublayers see
+    seen = work + 7 * n
+    weight = np.concatenate([names["kernel"][copy].T, *(names["sub_inputs"][layer].T for layer in layers)])
+    bias = np.concatenate([names["bias"][copy], np.zeros(count * n_in)])
+    planner.linear(x, work + 4 * n, weight if columns is None else _of_columns(planner, weight, columns), bias)
+    remembered, outputs = planner.scratch(count * n_in), planner.scratch(count * n_out + LINE)
+    for place, layer in enumerate(layers):
+        planner.linear(kept + place * n_out, remembered + place * n_in, names["sub_states"][layer].T, None)
+    planner.add("add", remembered, seen, count * n_in)
+    for place, layer in enumerate(layers):
+        _sublayer(planner, config, names.under("kan"), layer, seen + place * n_in, outputs + place * n_out)
+    at = planner.weights(names["new"][layers.start : layers.stop], names["old"][layers.start : layers.stop])
+    planner.add("memory", outputs, kept, count * n_out, at)
+    planner.linear(outputs, work + 3 * n, names["gate"][copy].T, names["gate_bias"][copy])
+    planner.linear(hidden, work, names["recurrent"][copy].T, None)
+    planner.add("tkan", work, hidden, n)
+    return hidden
+
+
+def _sublayer(planner: Planner, config, names: _Names, layer: int, x: Place, y: Place) -> None:
+    """Append y = relu(u) base + B(u) spline + bias; it writes up to a cache line more than y."""
+    grid, order = config["grid_size"], config["order"]
+    n_in, count, n_out = names["spline"].shape[1:]
+    terms = range((order + 2) // 2)
+    factors = [(-1) ** m * math.comb(order + 1, m) / math.factorial(order) for m in terms]
+    at = planner.weights(names["norm_gain"][layer], names["norm_bias"][layer], np.array(factors))
+    values = planner.scratch((1 + count) * n_in)
+    planner.add("splines", x, values, n_in, grid, order, at)
+    spline = names["spline"][layer].swapaxes(0, 1).reshape(count * n_in, n_out)
+    weight = np.concatenate([names["base"][layer], spline]).T  # [out,(1+count)*in]
+    more = -n_out % LINE  # whole vectors are quicker
+    planner.linear(values, y, np.pad(weight, ((0, more), (0, 0))), np.pad(names["bias"][layer], (0, more)))
+
+
+def switching_gru(planner: Planner, config: Mapping[str, Any], weights: Weights) -> None:
+    """``hissbt.models.switching.SwitchingGRU``."""
+    names = _Names(weights)
+    _switching(planner, config, names, lambda bank, k, at: _gru(planner, config, bank.under(f"stacks.{k}"), at))
+
+
+def switching_lstm(planner: Planner, config: Mapping[str, Any], weights: Weights) -> None:
+    """``hissbt.models.switching.SwitchingLSTM``."""
+    names = _Names(weights)
+    _switching(planner, config, names, lambda bank, k, at: _lstm(planner, config, bank.under(f"stacks.{k}"), at))
+
+
+def switching_tkan(planner: Planner, config: Mapping[str, Any], weights: Weights) -> None:
+    """``hissbt.models.switching.SwitchingTKAN``."""
+    _switching(planner, config, _Names(weights), lambda bank, k, at: _tkan(planner, config, bank, k, at))
+
+
+def _switching(planner: Planner, config: Mapping[str, Any], names: _Names, network: Callable) -> None:
+    """Append a recurrent network a regime, that of the covariates, and the filter.
+
+    ``network(names of a bank, its number there, columns it sees)`` appends one and returns its output.
+    """
+    k, realized, stay = config["n_regimes"], config["return_column"], config["persistence"]
+    work, part = planner.scratch(k + k * k), planner.scratch(k)
+    planner.linear(planner.inputs, work, names["skip"], names["readout_bias"])
+    for regime in range(k):
+        hidden = network(names.under("regimes"), regime, _all(planner))
+        planner.linear(hidden, part + regime, names["readout"][regime : regime + 1], None)
+    planner.add("add", part, work, k)
+    columns = config["covariate_columns"] or [i for i in _all(planner) if i != realized]
+    hidden = network(names.under("covariates"), 0, columns)
+    planner.linear(hidden, work + k, names["transitions.linear.weight"], names["transitions.linear.bias"])
+    matrix = np.where(np.eye(k), stay, (1 - stay) / (k - 1))
+    state = planner.doubles(np.concatenate([np.full(k, -np.log(k)), matrix.ravel(), np.zeros(k)]))
+    deviation = np.logaddexp(0.0, names["deviation"].astype(np.float64)) + LEAST_DEVIATION
+    at = planner.weights(as_bits(np.append(deviation, config["zero_return"])))
+    form = 1 + config["unit_diagonal"] if config["transition"] == "multiplied" else 0
+    planner.outputs = planner.scratch(3 + k)
+    planner.add("switching", work, planner.outputs, k, at, state, planner.inputs + realized, form)
 
 
 def transformer(planner: Planner, config: Mapping[str, Any], weights: Weights) -> None:
@@ -208,4 +330,8 @@ NETWORKS: Mapping[str, Callable[[Planner, Mapping[str, Any], Weights], None]] = 
     "lstm": lstm,
     "gru": gru,
     "transformer": transformer,
+    "tkan": tkan,
+    "m-gru": switching_gru,
+    "m-lstm": switching_lstm,
+    "m-tkan": switching_tkan,
 }

@@ -92,6 +92,10 @@ class Planner:
             self._first.append((place.offset, np.ravel(first)))
         return place
 
+    def doubles(self, first: np.ndarray) -> Place:
+        """Reserve float64 elements that last from bar to bar: each has the room of two, and its own bits."""
+        return self.state(2 * len(first), as_bits(first))
+
     def window(self, count: int) -> Place:
         """Reserve ``count`` elements that last, of which each bar writes its own slot only."""
         return self._reserve("window", count)
@@ -139,7 +143,7 @@ class Planner:
         def at(operand: Place | int) -> int:
             return starts[operand.space] + operand.offset if isinstance(operand, Place) else operand
 
-        first = np.zeros(size)
+        first = np.zeros(size, dtype=np.float32)
         for offset, values in self._first:
             first[offset : offset + len(values)] = values
         initial, memory = self.weights(first), 2 + len(features.initial_state())
@@ -171,6 +175,11 @@ class Planner:
         place = Place(space, self._sizes[space])
         self._sizes[space] += _lines(count)
         return place
+
+
+def as_bits(values: np.ndarray) -> np.ndarray:
+    """Return float64 values [N] as they lie in memory, float32 [2 N]; a kernel reads them with ``view``."""
+    return np.ascontiguousarray(values, dtype=np.float64).view(np.float32)
 
 
 def _lines(count: int) -> int:

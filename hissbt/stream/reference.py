@@ -4,7 +4,8 @@ Same names, same operands, same effect on the state S; written to be read. ``wal
 """
 
 import numpy as np
-from scipy.special import erf, expit
+from scipy.special import erf, expit, log_ndtr, logsumexp, softmax
+from scipy.stats import norm as normal
 
 from hissbt.stream.kernels import OPERATIONS
 
@@ -23,11 +24,11 @@ def linear(S, W, x, y, n, m, w, b):
     S[y : y + m] = bias + S[x : x + n] @ W[w : w + n * m].reshape(n, m)
 
 
-def norm(S, W, x, y, n, w):
+def norm(S, W, x, y, n, w, epsilon=1e-5):
     """Layer norm with gain and bias [2,n] at w."""
     X = S[x : x + n]
     gain, bias = W[w : w + 2 * n].reshape(2, n)
-    S[y : y + n] = (X - X.mean()) / np.sqrt(X.var() + 1e-5) * gain + bias
+    S[y : y + n] = (X - X.mean()) / np.sqrt(X.var() + epsilon) * gain + bias
 
 
 def s4d(S, W, x, y, n, pairs, w, h):
@@ -122,6 +123,56 @@ def heads(S, W, x, y, n, w, skip, features, inputs):
     S[y + 2] = _softplus(S[y + 2])
 
 
+def splines(S, W, x, y, n, grid, order, w):
+    """Relu, then all B-splines of a layer norm of x[n]; the operands lie as ``kernels.splines`` tells."""
+    norm(S, W, x, y, n, w, 1e-3)
+    U = S[y : y + n].copy()
+    half, position, terms = (order + 1) / 2, U * (grid / 2), (order + 2) // 2
+    factors = W[w + 2 * n : w + 2 * n + terms]
+    for s in range(grid + order):
+        distance = position - (s + (1 - order - grid) / 2)
+        inside = (distance >= -half) & (distance < half)
+        rest = [np.maximum(half - m - abs(distance), 0) ** order for m in range(terms)]
+        S[y + (1 + s) * n : y + (2 + s) * n] = inside * (factors @ rest)
+    S[y : y + n] = np.maximum(U, 0)
+
+
+def memory(S, W, x, y, n, w):
+    """y[n] = new x[n] + old y[n]; new, old [2,n] at w."""
+    new, old = W[w : w + 2 * n].reshape(2, n)
+    S[y : y + n] = new * S[x : x + n] + old * S[y : y + n]
+
+
+def tkan(S, W, x, y, n):
+    """One step of a TKAN cell, sublayers aside; the operands lie as ``kernels.tkan`` tells."""
+    i, f, g = expit(S[x : x + 3 * n] + S[x + 4 * n : x + 7 * n]).reshape(3, n)
+    c = f * S[y + n : y + 2 * n] + i * np.tanh(g)
+    S[y : y + 2 * n] = np.concatenate([expit(S[x + 3 * n : x + 4 * n]) * np.tanh(c), c])
+
+
+def switching(S, W, x, y, k, w, h, realized, form):
+    """Hamilton filter and mixture of k regimes; the operands lie as ``kernels.switching`` tells."""
+    state = S[h : h + 2 * (2 * k + k * k)].view(np.float64)
+    log_filtered, matrix, means = state[:k], state[k : k + k * k].reshape(k, k), state[k + k * k :]
+    *deviation, zero = W[w : w + 2 * (k + 1)].view(np.float64)
+    now, raw = S[x : x + k].astype(np.float64), S[x + k : x + k + k * k].reshape(k, k).astype(np.float64)
+    with np.errstate(divide="ignore"):
+        log_matrix = np.maximum(np.log(matrix), -1e30)
+    predicted = logsumexp(log_filtered[:, None] + log_matrix, axis=0)
+    joint = predicted + normal.logpdf(np.float64(S[realized]), means, deviation)
+    log_filtered[:] = joint - logsumexp(joint)
+    factors = np.exp(np.clip(raw, 0, 50))
+    if form == 2:
+        np.fill_diagonal(factors, 1)
+    matrix[:] = softmax(matrix * factors if form else raw, axis=1)
+    belief = np.exp(log_filtered) @ matrix
+    means[:] = now
+    mean, above = belief @ now, (now - zero) / deviation
+    up, down = (logsumexp(log_ndtr(side), b=belief) for side in (above, -above))
+    volatility = np.sqrt(belief @ (np.square(deviation) + (now - mean) ** 2))
+    S[y : y + 3 + k] = mean, up - down, volatility, *belief
+
+
 def push(S, W, x, y, n, stride, rows, bars):
     """x[n] becomes a row of the block y[rows,n]; one comes every ``stride`` bars."""
     copy(S, W, x, y + (bars // stride - 1) % rows * n, n)
@@ -141,6 +192,10 @@ _BY_NAME = {
     "gru": (gru, 3),
     "activate": (activate, 3),
     "heads": (heads, 7),
+    "splines": (splines, 6),
+    "memory": (memory, 4),
+    "tkan": (tkan, 3),
+    "switching": (switching, 7),
 }
 
 

@@ -33,7 +33,19 @@ ROWS = {
     "attention": lambda n: (0, 400, n, {1: 1, 7: 7, 16: 4, 33: 3}[n], 3, 0, 800),
     "activate": lambda n: (0, 400, n),
     "heads": lambda n: (0, 400, n, 0, 200, 7, 390),
+    "splines": lambda n: (0, 400, n, 2, 3, 0),
+    "splines that are steps": lambda n: (0, 400, n, 5, 0, 0),
+    "memory": lambda n: (0, 400, n, 0),
+    "tkan": lambda n: (0, 400, n),
+    **{
+        f"switching, form {form}": lambda n, form=form: (0, 400, min(n, 5), 0, 800, 390, form) for form in range(3)
+    },
 }
+
+
+def operation(name: str) -> str:
+    """Return the operation that a row of ``ROWS`` is of."""
+    return name.replace(",", "").split()[0]
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -43,9 +55,12 @@ def test_an_operation_equals_its_numpy_twin(name, n):
     S, W = rng.normal(size=1200).astype(np.float32), rng.normal(size=1200).astype(np.float32)
     if name == "selective_scan":
         W[: 5 * n] = -np.abs(W[: 5 * n])  # decay rates are negative
+    if name.startswith("switching"):  # of probabilities and deviations
+        S[800:1080].view(float)[:] = rng.uniform(0.01, 1, 140)
+        W[:12].view(float)[:] = rng.uniform(0.5, 2, 6)
     plan = np.zeros((1, 8), dtype=np.int64)
     operands = ROWS[name](n)
-    plan[0, 0] = OPERATIONS.index(name.split()[0])
+    plan[0, 0] = OPERATIONS.index(operation(name))
     plan[0, 1 : 1 + len(operands)] = operands
     inputs, expected = S[:400].copy(), S.copy()
     for bars in (2, 4, 6):  # states carry over
@@ -56,7 +71,7 @@ def test_an_operation_equals_its_numpy_twin(name, n):
 
 
 def test_every_operation_has_a_twin_and_a_test():
-    tested = {name.split()[0] for name in ROWS} | {"gate"}
+    tested = {operation(name) for name in ROWS} | {"gate"}
     assert tested == set(OPERATIONS)
 
 
@@ -107,6 +122,14 @@ NETWORKS = {
     "lstm, deep": {"kind": "lstm", "n_layers": 3},
     "gru": {"kind": "gru", "d_model": 33},
     "gru, deep": {"kind": "gru", "n_layers": 3},
+    "tkan": {"kind": "tkan", "d_model": 33},
+    "tkan, deep": {"kind": "tkan", "n_layers": 2, "grid_size": 3, "order": 2, "n_sublayers": 2, "sub_output": 5},
+    "m-gru": {"kind": "m-gru", "d_model": 33},
+    "m-gru, deep": {"kind": "m-gru", "n_layers": 2, "covariate_columns": (1, 2), "unit_diagonal": True},
+    "m-lstm": {"kind": "m-lstm", "transition": "logits", "n_regimes": 3},
+    # of two layers at random weights, many turn rounding into other forecasts, torch's own as well
+    "m-tkan": {"kind": "m-tkan", "covariate_columns": (3, 1, 2), "n_regimes": 3},
+    "m-tkan, deep": {"kind": "m-tkan", "n_layers": 2, "n_sublayers": 1, "grid_size": 3},
     "transformer": {"kind": "transformer", "d_model": 18, "n_heads": 3, "d_ff": 21, "n_layers": 3},
     "transformer, one bar": {"kind": "transformer", "window_bars": 1},
     "transformer, all bars": {"kind": "transformer", "window_bars": 300, "n_heads": 1},

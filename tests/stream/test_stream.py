@@ -23,7 +23,7 @@ def rows(hourly_bars):
     return hourly_bars[:150].arrays()
 
 
-@pytest.fixture(scope="module", params=["hiss", "lstm", "gru", "transformer"])
+@pytest.fixture(scope="module", params=["hiss", "lstm", "gru", "transformer", "tkan", "m-gru", "m-lstm", "m-tkan"])
 def bundle(request, hourly_bars):
     return random_bundle(hourly_bars[:150], kind=request.param)
 
