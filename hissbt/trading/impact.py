@@ -46,6 +46,8 @@ class Impact:
         return min(_MOST, self.half_spread + self.coefficient * sigma_day * math.sqrt(share))
 
     def _take(self, close: float, volume: float) -> None:
+        if not (close > 0 and volume >= 0):
+            return  # other feeds may have bars that tell nothing: a NaN would stay in the means for good
         if self._bars:
             weight = max(1.0 / self._bars, self._least_weight)
             change = math.log(close / self._close)

@@ -81,3 +81,11 @@ def test_asking_in_between_changes_nothing():
         asked.update(bar)
         asked.cost(1.0)
     assert asked.cost(1.0) == after(400).cost(1.0)
+
+
+@pytest.mark.parametrize("bar", [(math.nan, 5.0), (100.0, math.nan), (0.0, 5.0)])
+def test_a_bar_without_a_price_or_a_volume_tells_nothing(bar):
+    impact = after(20)
+    before = impact.cost(3.0)
+    impact.update(bar)
+    assert impact.cost(3.0) == before
