@@ -11,6 +11,7 @@ from hissbt.trading import orders
 from hissbt.trading.booking import Match
 from hissbt.trading.instrument import Instrument
 from hissbt.trading.liquidation import LiquidationLayer
+from hissbt.trading.sizing import FLAT
 
 STOPS = (Order.Stop, Order.StopLimit, Order.StopTrail, Order.StopTrailLimit)
 
@@ -56,7 +57,7 @@ class FillLayer(LiquidationLayer):
             return
         maker = self._is_maker(order, instrument)
         paid = price if maker else self._slipped(order, instrument, size, price)
-        if order.exectype in STOPS and order.parent is not None:
+        if order.exectype in STOPS and order.parent is not None and not order.executed.size:
             self._count_stop(order)
         at = self._place_in_bar(price == instrument.open or dtcoc)
         self._book(Match(order, instrument, size, paid, price, at, dtcoc or order.data.datetime[ago], maker))
@@ -103,7 +104,9 @@ class FillLayer(LiquidationLayer):
             if room < size:
                 size, instrument.volume_left = orders.quantity_of(instrument.market, room), 0.0
             else:
-                instrument.volume_left = max(0.0, instrument.volume_left - instrument.quantity(size, price))
+                quantity = instrument.quantity(size, price)
+                left = instrument.volume_left - quantity
+                instrument.volume_left = left if left > FLAT * quantity else 0.0
         return size if order.isbuy() else -size
 
     def _unprotected(self, order: Order) -> float:
@@ -112,7 +115,9 @@ class FillLayer(LiquidationLayer):
         if entry.isbuy() == order.isbuy() or entry.data is not order.data:
             return math.inf
         exits = [order, *(other for other in self._pchildren.get(entry.ref, ()) if other not in (entry, order))]
-        return max(0.0, abs(entry.executed.size) - sum(abs(each.executed.size) for each in exits))
+        entered = abs(entry.executed.size)
+        left = entered - sum(abs(each.executed.size) for each in exits)
+        return left if left > FLAT * entered else 0.0
 
     def _slipped(self, order: Order, instrument: Instrument, size: float, price: float) -> float:
         """Return the price of a taker."""

@@ -76,7 +76,8 @@ class Instrument:
             if self.sizes:
                 self.sizes = []
             if self._volume_limit is not None:
-                self.volume_left = self._volume_limit * data.volume[0]
+                volume = data.volume[0]
+                self.volume_left = self._volume_limit * volume if volume > 0 else 0.0  # NaN is none, too
             if self.events is not None:
                 self.has_events = self.closed_ms >= self._next_event_ms
                 if self.has_events:

@@ -370,6 +370,26 @@ def test_a_stop_that_was_reached_sells_all_even_if_there_is_no_volume_and_the_pr
     agree(account, 100_000 - 10 * 100 + proceeds - (10 * 100 + proceeds) * 0.00055)
 
 
+def test_of_a_volume_that_is_unknown_nothing_can_be_had():
+    times = pd.date_range("2024-01-01 01:00", periods=5, freq="h")
+    table = pd.DataFrame({"open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": math.nan}, index=times)
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(bt.feeds.PandasData(dataname=table, timeframe=bt.TimeFrame.Minutes, compression=60))
+    cerebro.broker = PerpBroker(volume_limit=0.1)
+    cerebro.addstrategy(Scripted, script={1: buy(10)})
+    cerebro.run()
+    assert cerebro.broker.journal == []
+
+
+def test_a_stop_that_fills_in_parts_is_counted_once():
+    thin = (100, 110, 90, 100, 10)
+    rows = [(100, 101, 99, 100, 100), (100, 101, 99, 100, 100), thin, thin, thin, thin]
+    script = {1: lambda s: s.buy_bracket(size=2.5, exectype=bt.Order.Market, stopprice=95, limitprice=105)}
+    account = play(rows, script, volume_limit=0.1)
+    assert [fill[0] for fill in account.fills] == [2.5, -1, -1, -0.5]
+    assert account.broker.counts["stop_before_target"] == 1
+
+
 def test_a_part_of_an_entry_has_its_stop_and_the_rest_is_not_bought_after_it():
     rows = [(100,) * 4, (100, 101, 99, 100, 50), (97, 98, 94, 97, 20), (97,) * 4, (97,) * 4]
     script = {1: lambda s: s.buy_bracket(size=10, exectype=bt.Order.Market, stopprice=95, limitprice=110)}
