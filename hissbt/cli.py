@@ -258,6 +258,42 @@ def fetch(
 
 
 @app.command()
+def compare(
+    bars: BarsOption,
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="What is repeated: switching-paper (arXiv 2407.15236)")
+    ] = "switching-paper",
+    seeds: Annotated[
+        int | None, typer.Option(metavar="COUNT", min=1, help="Times each network is trained; 10 if left out")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny networks, few seeds: what the page looks like, in minutes")
+    ] = False,
+    workers: Annotated[int, typer.Option(metavar="COUNT", min=1, help="Processes that work side by side")] = 2,
+    timeframe: TimeframeOption = None,
+    stamp: StampOption = "open",
+    out: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Repeat a publication on your bars, and set its tables beside yours.
+
+    switching-paper needs daily bars of Bitcoin from before 2014-11-27 to 2024-07-05, and takes less than half an
+    hour on two cores. Under each table a sentence says whether the claim holds.
+    Example: hissbt compare --preset switching-paper --bars BTC-USD_1d.csv
+    """
+    from hissbt.console import show_comparison, work_progress
+    from hissbt.feeds import load_bars
+    from hissbt.research.compare import compare as repeat
+
+    loaded = load_bars(bars, timeframe=timeframe, stamp=stamp)
+    with work_progress(as_json) as progress:
+        folder, results = repeat(
+            loaded, preset, seeds=seeds, quick=quick, out=out, workers=workers, progress=progress
+        )
+    show_comparison(folder, results, as_json)
+
+
+@app.command()
 def bench(
     bars: Annotated[
         str | None,

@@ -21,6 +21,7 @@ from rich.progress import (
     Progress,
     TaskProgressColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -102,6 +103,40 @@ def fetch_progress(as_json: bool = False) -> Iterator[Callable[[int, int], None]
             bar.update(task, rate=f"{speed:,.0f}/s" if speed else "")
 
         yield show
+
+
+@contextmanager
+def work_progress(as_json: bool = False) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Show a bar with the last piece of work that was done on stderr; yield as ``fetch_progress`` does."""
+    if as_json or not sys.stderr.isatty():
+        yield None
+        return
+    columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(part: str, done: int, parts: int) -> None:
+            bar.update(task, description=part, completed=done, total=parts)
+
+        yield show
+
+
+def show_comparison(folder: Path, results: dict, as_json: bool = False) -> None:
+    """Print the scores of a repeated publication's networks, and whether each of its claims holds."""
+    if as_json:
+        _last(to_json({"folder": str(folder), **results}))
+        return
+    classified = results["classification"]
+    table = Table(title=f"{classified['n']:,} test bars, {len(results['protocol']['seeds'])} seeds")
+    for heading in ("", "accuracy", "balanced accuracy", "MCC", "Sharpe, net"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, found in classified["rows"].items():
+        net = results["backtest"]["out_of_sample"][name]["net"]["mean"]["sharpe"]
+        table.add_row(name, *(_text("{:.3f}", score) for score in found["mean"].values()), _text("{:.2f}", net))
+    Console().print(table)
+    for name, sentence in results["verdicts"].items():
+        print(f"{name}. {sentence}")
+    _last(f"report: {folder / 'report.html'}")
 
 
 def show_fetched(fetched: list[Fetched], root: Path, as_json: bool = False) -> None:
