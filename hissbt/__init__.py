@@ -26,6 +26,7 @@ _HOMES = {
     "ModelWatch": "hissbt.trading",
     "PerpBroker": "hissbt.trading",
     "PerpCommission": "hissbt.trading",
+    "Regime": "hissbt.indicators",
     "StaleDataGuard": "hissbt.trading",
     "Stream": "hissbt.stream",
     "VolatilitySizer": "hissbt.trading",

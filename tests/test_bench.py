@@ -163,7 +163,7 @@ def test_the_floor_counts_the_multiply_adds_of_s4d(bars):
 
 def test_the_floor_refuses_an_operation_it_cannot_count():
     with pytest.raises(ValueError, match="no count of multiply-adds for the operation 'new'"):
-        multiply_adds("new", [])
+        multiply_adds("new", 1, [])
 
 
 def test_subjects_take_turns_and_ratios_are_within_rounds():

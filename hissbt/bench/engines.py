@@ -192,7 +192,7 @@ class TorchBar(StreamStep):
 
         features = self._normalize(self._features.step(x, self._memory)).astype(np.float32)
         outputs = self._torch.step(torch.from_numpy(features)[None])
-        return self._scale.forecast(*(value.item() for value in outputs.values()))
+        return self._scale.forecast(*self._torch.values(outputs))
 
 
 def torch_network(bundle: ModelBundle):

@@ -12,7 +12,11 @@ conv, width K       [K,n]                                   K n
 selective_scan, N   [4 N + 1, n]                            of n channels and N states: dt A 1, h 2, c h 1;
                                                             and D u
 attention, window L [2 L, n]                                q k and the weighted sum of v, over a full window
-lstm, gru           [3,n]                                   gates times state; their linear maps are linears
+lstm, gru, tkan     [3,n]                                   gates times state; their linear maps are linears
+splines, grid G,    [(G + k) k t,n]                         powers, of t terms, the least whole number from
+order k                                                     (k + 1) / 2 on
+memory              [2,n]                                   new o + old m
+switching           [3 K,K]                                 filtered P twice, factors of P
 heads               [3,n] and [3,F]                         both read-outs
 =================== ======================================= ==================================================
 
@@ -68,11 +72,11 @@ def products(plan: np.ndarray) -> list[tuple[int, int, int]]:
         elif name == "heads":
             shapes += [(3, n, stride), (3, rest[2], stride)]
         elif name not in FREE:
-            shapes.append((multiply_adds(name, rest), n, stride))
+            shapes.append((multiply_adds(name, n, rest), n, stride))
     return shapes
 
 
-def multiply_adds(name: str, rest: list[int]) -> int:
+def multiply_adds(name: str, n: int, rest: list[int]) -> int:
     """Return multiply-adds for each of the n channels of an operation."""
     if name == "linear" or name == "conv":
         return rest[0]
@@ -82,8 +86,15 @@ def multiply_adds(name: str, rest: list[int]) -> int:
         return 4 * rest[0] + 1
     if name == "attention":
         return 2 * rest[1]
-    if name in ("lstm", "gru"):
+    if name in ("lstm", "gru", "tkan"):
         return 3
+    if name == "splines":
+        grid, order = rest[:2]
+        return (grid + order) * order * ((order + 2) // 2)
+    if name == "memory":
+        return 2
+    if name == "switching":
+        return 3 * n
     raise ValueError(f"no count of multiply-adds for the operation {name!r}")
 
 

@@ -25,6 +25,10 @@ NETWORKS = {
     "LSTM": ("lstm", {"d_model": 64, "n_layers": 2}),
     "GRU": ("gru", {"d_model": 64, "n_layers": 2}),
     "Transformer": ("transformer", {"d_model": 64, "n_layers": 2, "window_bars": 256}),
+    "TKAN": ("tkan", {"d_model": 64, "n_layers": 2}),
+    "m-GRU": ("m-gru", {"d_model": 64, "n_layers": 2}),
+    "m-LSTM": ("m-lstm", {"d_model": 64, "n_layers": 2}),
+    "m-TKAN": ("m-tkan", {"d_model": 64, "n_layers": 2}),
 }
 
 
@@ -66,7 +70,8 @@ def random_bundle(network: str, bars: Bars, seed: int = 1) -> ModelBundle:
         with torch.no_grad():
             for parameter in net.parameters():  # also what begins at zero shall matter, for the check of equality
                 parameter.add_(0.05 * torch.randn_like(parameter))
-            net.heads.skip.weight[:2, 0] = 1.0  # forecasts that move as returns do, so that rules trade often
+            # forecasts that move as returns do, so that rules trade often
+            (net.heads.skip.weight[:2] if hasattr(net, "heads") else net.skip)[:, 0] = 1.0
     returns = np.log(bars.frame["close"]).diff().std()
     return ModelBundle(
         kind=kind,

@@ -2,5 +2,6 @@
 
 from hissbt.indicators.econometric import GarchVolatility, HarVolatility, MarkovRegime
 from hissbt.indicators.forecast import Forecast, HiSS
+from hissbt.indicators.regime import Regime
 
-__all__ = ["Forecast", "GarchVolatility", "HarVolatility", "HiSS", "MarkovRegime"]
+__all__ = ["Forecast", "GarchVolatility", "HarVolatility", "HiSS", "MarkovRegime", "Regime"]

@@ -1,18 +1,9 @@
 """Forecasts of a trained model as Backtrader lines."""
 
-from array import array
-
-import numpy as np
-from backtrader.indicator import IndicatorBase
-
-from hissbt.bundle import ModelBundle
-from hissbt.errors import BarsError, BundleError
-from hissbt.indicators.stepped import SteppedIndicator, close_time_s
-from hissbt.stream import Stream, cached_scan
-from hissbt.timeframe import is_intraday
+from hissbt.indicators.streamed import StreamedIndicator
 
 
-class Forecast(SteppedIndicator):
+class Forecast(StreamedIndicator):
     """A trained forecaster, stepped once per closed bar with carried state.
 
     Lines, known when the bar at [0] has closed, about the log return over the bundle's next ``horizon`` bars:
@@ -21,94 +12,15 @@ class Forecast(SteppedIndicator):
     - ``prob_up``: the probability that it is positive
     - ``volatility``: its standard deviation
 
-    Param ``model``: the folder of a bundle, or a ModelBundle. The lines are NaN and the strategy waits until the
-    bundle's ``warmup`` bars have been seen. A bar that is shown again (replay, or a call because another feed
-    moved) is computed again from the state before it, so every run mode of Backtrader gives the same numbers.
-
-    Params ``reset_after`` and ``rewarm``: after how long a stretch without bars, or with every session, the model
-    starts afresh (by default never), and whether the lines are NaN after that until the warm-up has passed again,
-    which a strategy should take as flat. ``"session"`` means those of the market of a BarsFeed of intraday bars,
-    and UTC days on any other feed.
-
-    Raises BundleError for a model that cannot be used, FeatureError when the data lacks a line that it reads,
-    BarsError for too few bars, StreamError for bars that are out of order, skipped, too early or not finite.
-
-    Where Backtrader computes indicators at once (runonce), all bars go through one compiled call, whose result is
-    kept on disk for the next run over the same bars. A subclass that overrides ``next`` or ``prenext`` is called
-    bar by bar in every mode.
+    Params and errors are those of ``hissbt.indicators.streamed.StreamedIndicator``.
     """
 
     lines = ("expected_return", "prob_up", "volatility")
-    params = (
-        ("model", None),
-        ("reset_after", None),  # see hissbt.stream.Stream; sessions are those of a feed's market, if it knows it
-        ("rewarm", False),  # whether the lines are NaN again after a reset until the warm-up has passed
-    )
     plotinfo = {"subplot": True, "plothlines": [0.5]}
     plotlines = {"expected_return": {"_plotskip": True}, "volatility": {"_plotskip": True}}
-    kind: str | None = None
-
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        if {"next", "prenext", "nextstart"} & vars(cls).keys() and "once" not in vars(cls):
-            # Backtrader prefers an inherited once to an overridden next; without one it makes one from next.
-            cls.preonce, cls.oncestart, cls.once = (
-                IndicatorBase.preonce,
-                IndicatorBase.oncestart,
-                IndicatorBase.once,
-            )
-
-    def __init__(self):
-        bundle = _bundle(self.p.model, self.kind)
-        opens = _session_opens(self.data) if self.p.reset_after == "session" else None
-        self._stream = Stream(bundle, self.p.reset_after, self.p.rewarm, opens)
-        self._attach(self._stream, self._stream.fields[1:], bundle.warmup)
-
-    @property
-    def bundle(self) -> ModelBundle:
-        """The bundle behind the lines."""
-        return self._stream.bundle
-
-    def preonce(self, start, end):
-        """Leave the warm-up to ``once``."""
-
-    def oncestart(self, start, end):
-        """Leave the first warm bar to ``once``."""
-
-    def once(self, start, end):
-        """Write the forecasts of all bars."""
-        warmup = self.bundle.warmup
-        if end < warmup:
-            raise BarsError(f"too few bars: the model needs {warmup} to warm up, and there are {end}")
-        sources = [np.array(line.array[:end]) for line in (self.data.lines.datetime, *self._sources)]
-        sources[0] = close_time_s(sources[0])
-        outputs = cached_scan(self._stream, np.column_stack(sources))  # [T,3]
-        for line, values in zip(self.lines, outputs.T, strict=True):
-            line.array[warmup - 1 : end] = array("d", values[warmup - 1 :].tobytes())
-
-    def _plotlabel(self):
-        return [self.bundle.kind, f"horizon {self.bundle.horizon}"]
 
 
 class HiSS(Forecast):
     """A Forecast that accepts hierarchical state-space bundles only."""
 
     kind = "hiss"
-
-
-def _session_opens(data) -> np.ndarray | None:
-    """Return when the sessions of the feed's market open, None for days in UTC: bars of a day or no calendar."""
-    bars = getattr(data, "bars", None)
-    if bars is None or not is_intraday(bars.timeframe):
-        return None
-    return bars.market.session_opens(bars.open_times[0])
-
-
-def _bundle(model, kind: str | None) -> ModelBundle:
-    if model is None:
-        raise BundleError("no model given: pass model= the folder of a bundle that `hissbt train` wrote")
-    if not isinstance(model, ModelBundle):
-        return ModelBundle.load(model, kind=kind)
-    if kind is not None and model.kind != kind:
-        raise BundleError(f"this is a {model.kind} bundle, not {kind}: use hissbt.Forecast for any kind")
-    return model

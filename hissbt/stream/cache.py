@@ -30,7 +30,7 @@ MOST_BYTES = 2**30  # the entries used longest ago go first
 def cached_scan(stream: Stream, rows: np.ndarray) -> np.ndarray:
     """Return ``stream.scan(rows)`` of a stream that has not seen a bar, from the cache where it is there.
 
-    The stream is not advanced. Rows are float64 [T,6+C], outputs [T,3].
+    The stream is not advanced. Rows are float64 [T,6+C], outputs [T,..].
     """
     if len(rows) < FEWEST_BARS:
         return stream.scan(rows)
@@ -58,7 +58,7 @@ def stream_version() -> str:
 
 
 def _key(stream: Stream, rows: np.ndarray) -> str:
-    rule = (str(stream.reset_after), str(stream.rewarm))
+    rule = (str(stream.reset_after), str(stream.rewarm), str(stream.width))
     digest = hashlib.sha256("\n".join((stream_version(), stream.bundle_sha256, *rule)).encode())
     opens = stream.session_opens
     digest.update(opens[: opens.searchsorted(rows[-1, 0])])  # those to come grow in number from day to day

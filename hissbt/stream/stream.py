@@ -34,7 +34,8 @@ class Stream:
     """One model running over one series of bars.
 
     Outputs are float64 [3] in the order of ``OUTPUTS``: mean of the log return over the bundle's horizon,
-    probability that it is positive, and its standard deviation.
+    probability that it is positive, and its standard deviation. With ``regimes`` a switching network gives [3+K]:
+    after these the probability of each regime at the next bar, filtered from the bars to this one, in its order.
 
     ``reset_after`` makes the model start afresh, as before its first bar, where bars are missing for at least that
     long (``"4h"``), or with the first bar of every new session (``"session"``). Bars alone do not tell sessions
@@ -43,8 +44,9 @@ class Stream:
     them; a bar between sessions counts to the one before. With ``rewarm`` the outputs are NaN while fewer than the
     bundle's ``warmup`` bars have passed since the state was fresh, at the start as after a reset.
 
-    Raises BundleError for a kind of network without kernels, ConfigError for another ``reset_after``, StreamError
-    for a bar that is not finite, does not come after the last one, or a snapshot that does not belong here.
+    Raises BundleError for a kind of network without kernels, or without regimes if these are wanted, ConfigError
+    for another ``reset_after``, StreamError for a bar that is not finite, does not come after the last one, or a
+    snapshot that does not belong here.
     """
 
     def __init__(
@@ -53,7 +55,12 @@ class Stream:
         reset_after: str | None = None,
         rewarm: bool = False,
         session_opens: np.ndarray | None = None,
+        regimes: bool = False,
     ):
+        if regimes and "n_regimes" not in bundle.config:
+            raise BundleError(
+                f"this is a {bundle.kind} bundle, which has no regimes: name one of m-gru m-lstm m-tkan"
+            )
         self.bundle = bundle
         self.warmup = bundle.warmup
         self.bundle_sha256 = bundle.sha256  # once: it hashes the weights
@@ -64,7 +71,8 @@ class Stream:
         resets = (*_resets(bundle.timeframe, reset_after), bundle.warmup - 1.0 if rewarm else 0.0)
         self._program = _program(bundle, self._features, resets, self.session_opens)
         self._row = np.empty((1, len(self.fields)))
-        self._out = np.empty((1, len(OUTPUTS)))
+        self.width = len(OUTPUTS) + (bundle.config["n_regimes"] if regimes else 0)
+        self._out = np.empty((1, self.width))
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -76,13 +84,13 @@ class Stream:
         self._program.reset()
 
     def step(self, bar: np.ndarray) -> np.ndarray:
-        """Take the next closed bar, float64 [6+C] in the order of ``fields``; return the outputs [3]."""
+        """Take the next closed bar, float64 [6+C] in the order of ``fields``; return the outputs."""
         self._row[0] = bar
         self._run(self._row, self._out)
         return self._out[0].copy()
 
     def revise(self, bar: np.ndarray) -> np.ndarray:
-        """Take other values for the bar that was stepped last; return the outputs [3]."""
+        """Take other values for the bar that was stepped last; return the outputs."""
         program = self._program
         if program.D[1] == -np.inf:
             raise StreamError("there is no bar to revise: step the first bar before revising it")
@@ -91,12 +99,12 @@ class Stream:
         return self.step(bar)
 
     def scan(self, rows: np.ndarray) -> np.ndarray:
-        """Step over ``rows`` [T,6+C]; return the outputs [T,3], bit-identical to as many calls of ``step``.
+        """Step over ``rows`` [T,6+C]; return the outputs [T,..], bit-identical to as many calls of ``step``.
 
         If one of the rows cannot be taken, none is.
         """
         rows = np.require(rows, np.float64, ["C", "W"]).reshape(-1, len(self.fields))
-        out = np.empty((len(rows), len(OUTPUTS)))
+        out = np.empty((len(rows), self.width))
         self._run(rows, out)
         return out
 

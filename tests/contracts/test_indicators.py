@@ -20,7 +20,7 @@ from indicator_contract import (
 from hissbt.bars import Bars
 from hissbt.econometrics import Garch, Har, MarkovSwitching, covariates
 from hissbt.feeds import BarsFeed
-from hissbt.indicators import Forecast, GarchVolatility, HarVolatility, HiSS, MarkovRegime
+from hissbt.indicators import Forecast, GarchVolatility, HarVolatility, HiSS, MarkovRegime, Regime
 from hissbt.stream import Stream
 
 
@@ -34,6 +34,21 @@ def forecast_case(bars: Bars, indicator: type[Forecast], folder, resets=(), **ne
         return lines
 
     return Case(indicator, {"model": str(folder / "bundle"), **dict(resets)}, direct)
+
+
+def regime_case(bars: Bars, folder, resets=(), returns=None, **network) -> Case:
+    """Beside the stream itself, whose regimes 0 and 1 are bear and bull unless ``returns`` say otherwise."""
+    bundle = random_bundle(bars, **network)
+    bundle.metrics |= {"regime_returns": returns} if returns else {}
+    bundle.save(folder / "bundle")
+    order = [4, 3, 0, 2] if returns is None else [3 + np.argmax(returns), 3 + np.argmin(returns), 0, 2]
+
+    def direct(bars: Bars) -> np.ndarray:
+        lines = Stream(bundle, regimes=True, **dict(resets)).scan(bars.arrays())[:, order]
+        lines[: bundle.warmup - 1] = np.nan
+        return lines
+
+    return Case(Regime, {"model": str(folder / "bundle"), **dict(resets)}, direct)
 
 
 def econometric_case(indicator: type[bt.Indicator], model, lines_of_step, **params) -> Case:
@@ -94,6 +109,14 @@ CASES = {
     "lstm": lambda bars, folder: forecast_case(bars, Forecast, folder, kind="lstm", n_layers=2),
     "gru": lambda bars, folder: forecast_case(bars, Forecast, folder, kind="gru"),
     "transformer": lambda bars, folder: forecast_case(bars, Forecast, folder, kind="transformer"),
+    "m-gru": lambda bars, folder: forecast_case(bars, Forecast, folder, kind="m-gru"),
+    "regime of m-lstm": lambda bars, folder: regime_case(bars, folder, kind="m-lstm"),
+    "regime of m-tkan": lambda bars, folder: regime_case(
+        bars, folder, kind="m-tkan", n_regimes=3, returns=[0.1, 0.3, -0.2]
+    ),
+    "regime of m-gru that warms up again every day": lambda bars, folder: regime_case(
+        bars, folder, {"reset_after": "session", "rewarm": True}, kind="m-gru"
+    ),
 }
 
 

@@ -1,0 +1,45 @@
+"""The regimes of a trained switching network as Backtrader lines."""
+
+from hissbt.bundle import ModelBundle
+from hissbt.indicators.streamed import StreamedIndicator
+from hissbt.stream import OUTPUTS
+
+
+class Regime(StreamedIndicator):
+    """Bull or bear, by the Hamilton filter of a switching network (kinds m-gru, m-lstm, m-tkan).
+
+    Lines, known when the bar at [0] has closed:
+
+    - ``prob_bull prob_bear``: probability that the next bar is in the bull, in the bear regime, by the filter:
+      given the bars to this one, never smoothed by later ones. With two regimes they sum to 1
+    - ``expected_return volatility``: mean and standard deviation of the next bar's log return, over all regimes
+
+    Which regime is which is known from training and does not change from bar to bar, see ``bull_and_bear``. Params
+    and errors are those of ``hissbt.indicators.streamed.StreamedIndicator``; a bundle without regimes is refused.
+    """
+
+    lines = ("prob_bull", "prob_bear", "expected_return", "volatility")
+    plotinfo = {"subplot": True, "plothlines": [0.5]}
+    plotlines = {"expected_return": {"_plotskip": True}, "volatility": {"_plotskip": True}}
+    regimes = True
+
+    def __init__(self):
+        super().__init__()
+        bull, bear = bull_and_bear(self.bundle)
+        first = len(OUTPUTS)
+        self._order = [first + bull, first + bear, OUTPUTS.index("expected_return"), OUTPUTS.index("volatility")]
+
+    def _advance(self):
+        return super()._advance()[self._order]
+
+
+def bull_and_bear(bundle: ModelBundle) -> tuple[int, int]:
+    """Return the numbers of the bull and of the bear regime of a switching bundle.
+
+    Training writes the return that each regime expects, on average over the validation span, to the bundle's
+    metrics as ``regime_returns``: bull is the highest, bear the lowest. A bundle without them was trained on
+    labels, of which 0 is bear and the highest bull.
+    """
+    returns = bundle.metrics.get("regime_returns") or range(bundle.config["n_regimes"])
+    numbers = sorted(range(len(returns)), key=returns.__getitem__)
+    return numbers[-1], numbers[0]

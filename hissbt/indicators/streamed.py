@@ -1,0 +1,103 @@
+"""What the indicators over a trained model share: a stream, in every run mode of Backtrader."""
+
+from array import array
+
+import numpy as np
+from backtrader.indicator import IndicatorBase
+
+from hissbt.bundle import ModelBundle
+from hissbt.errors import BarsError, BundleError
+from hissbt.indicators.stepped import SteppedIndicator, close_time_s
+from hissbt.stream import Stream, cached_scan
+from hissbt.timeframe import is_intraday
+
+
+class StreamedIndicator(SteppedIndicator):
+    """An indicator whose lines are the outputs of a Stream.
+
+    Param ``model``: the folder of a bundle, or a ModelBundle. The lines are NaN and the strategy waits until the
+    bundle's ``warmup`` bars have been seen. A bar that is shown again (replay, or a call because another feed
+    moved) is computed again from the state before it, so every run mode of Backtrader gives the same numbers.
+
+    Params ``reset_after`` and ``rewarm``: after how long a stretch without bars, or with every session, the model
+    starts afresh (by default never), and whether the lines are NaN after that until the warm-up has passed again,
+    which a strategy should take as flat. ``"session"`` means those of the market of a BarsFeed of intraday bars,
+    and UTC days on any other feed.
+
+    Raises BundleError for a model that cannot be used, FeatureError when the data lacks a line that it reads,
+    BarsError for too few bars, StreamError for bars that are out of order, skipped, too early or not finite.
+
+    Where Backtrader computes indicators at once (runonce), all bars go through one compiled call, whose result is
+    kept on disk for the next run over the same bars. A subclass that overrides ``next`` or ``prenext`` is called
+    bar by bar in every mode.
+    """
+
+    params = (
+        ("model", None),
+        ("reset_after", None),  # see hissbt.stream.Stream; sessions are those of a feed's market, if it knows it
+        ("rewarm", False),  # whether the lines are NaN again after a reset until the warm-up has passed
+    )
+    kind: str | None = None
+    """What kind of bundle it has to be, if that matters."""
+    regimes = False
+    """Whether the stream gives the probabilities of regimes too."""
+    _order = slice(None)  # of the stream's outputs, as the lines have them
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if {"next", "prenext", "nextstart"} & vars(cls).keys() and "once" not in vars(cls):
+            # Backtrader prefers an inherited once to an overridden next; without one it makes one from next.
+            cls.preonce, cls.oncestart, cls.once = (
+                IndicatorBase.preonce,
+                IndicatorBase.oncestart,
+                IndicatorBase.once,
+            )
+
+    def __init__(self):
+        bundle = _bundle(self.p.model, self.kind)
+        opens = _session_opens(self.data) if self.p.reset_after == "session" else None
+        self._stream = Stream(bundle, self.p.reset_after, self.p.rewarm, opens, self.regimes)
+        self._attach(self._stream, self._stream.fields[1:], bundle.warmup)
+
+    @property
+    def bundle(self) -> ModelBundle:
+        """The bundle behind the lines."""
+        return self._stream.bundle
+
+    def preonce(self, start, end):
+        """Leave the warm-up to ``once``."""
+
+    def oncestart(self, start, end):
+        """Leave the first warm bar to ``once``."""
+
+    def once(self, start, end):
+        """Write the lines of all bars."""
+        warmup = self.bundle.warmup
+        if end < warmup:
+            raise BarsError(f"too few bars: the model needs {warmup} to warm up, and there are {end}")
+        sources = [np.array(line.array[:end]) for line in (self.data.lines.datetime, *self._sources)]
+        sources[0] = close_time_s(sources[0])
+        outputs = cached_scan(self._stream, np.column_stack(sources))[:, self._order]  # [T,L]
+        for line, values in zip(self.lines, outputs.T, strict=True):
+            line.array[warmup - 1 : end] = array("d", values[warmup - 1 :].tobytes())
+
+    def _plotlabel(self):
+        return [self.bundle.kind, f"horizon {self.bundle.horizon}"]
+
+
+def _session_opens(data) -> np.ndarray | None:
+    """Return when the sessions of the feed's market open, None for days in UTC: bars of a day or no calendar."""
+    bars = getattr(data, "bars", None)
+    if bars is None or not is_intraday(bars.timeframe):
+        return None
+    return bars.market.session_opens(bars.open_times[0])
+
+
+def _bundle(model, kind: str | None) -> ModelBundle:
+    if model is None:
+        raise BundleError("no model given: pass model= the folder of a bundle that `hissbt train` wrote")
+    if not isinstance(model, ModelBundle):
+        return ModelBundle.load(model, kind=kind)
+    if kind is not None and model.kind != kind:
+        raise BundleError(f"this is a {model.kind} bundle, not {kind}: use hissbt.Forecast for any kind")
+    return model
