@@ -56,9 +56,15 @@ class GuardLayer(MatchingLayer):
             if data in self._guard_orders and self._guard_orders[data].alive():
                 self._reduce_only.add(order.ref)  # what both sell together may be more than is held
             return True
-        after = abs(held + size) * abs(self.getcommissioninfo(data).book_price(data.close[0]))
-        elsewhere = sum(self._notional(other) for other in self.positions if other is not data)
-        return self._allowed > 0 and self._is_within_cap(exposure_of(after + elsewhere, self._value))
+        coming = {each: position.size for each, position in self.positions.items()}
+        for waiting in (*self.pending, *self.submitted):
+            if waiting.exectype == Order.Market and waiting.parent is None and waiting is not order:
+                coming[waiting.data] = coming.get(waiting.data, 0.0) + waiting.executed.remsize
+        coming[data] = coming.get(data, 0.0) + size
+        after = sum(
+            self.getcommissioninfo(each).notional(held, each.close[0]) for each, held in coming.items() if held
+        )
+        return self._allowed > 0 and self._is_within_cap(exposure_of(after, self._value))
 
     def _is_within_cap(self, exposure: float) -> bool:
         return exposure <= self._allowed * (1 + _CAP_DUST)

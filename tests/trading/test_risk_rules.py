@@ -319,6 +319,12 @@ RISE = [(100,) * 4, (100, 150, 100, 150), (150,) * 4, (150,) * 4, (150,) * 4]
 TRIMMED = pytest.approx(0.98 * 500 * 0.5 / 150)
 
 
+def test_orders_that_together_would_exceed_the_cap_are_not_all_taken():
+    strategy = capped({1: lambda s: [s.buy(size=1.5), s.buy(size=1.5)]}, [(100,) * 4] * 4)
+    assert strategy.sizes == [0, 1.5, 1.5, 1.5]
+    assert strategy.broker.counts["refused_by_guard"] == 1
+
+
 def test_an_exit_that_only_waits_does_not_stand_in_for_the_trim():
     script = {
         1: lambda s: s.buy(size=2),
