@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from hissbt.errors import TrainingError
-from hissbt.models import SequenceNet
+from hissbt.models import SequenceNet, build_network
 from hissbt.models.switching import RegimeLoss
 
 
@@ -48,6 +48,43 @@ class RegimeFit:
     def best_epoch(self) -> int:
         """The epoch, from 0, whose weights were kept."""
         return int(np.argmin(self.validation_loss))
+
+
+@dataclass(frozen=True)
+class TrainedRegimes:
+    """What a network that was trained from its settings says, without the network."""
+
+    probability: np.ndarray
+    """[T] of class 1 at each bar."""
+    fit: RegimeFit
+    parameters: int
+
+
+def train_regimes(
+    kind: str,
+    network: dict,
+    x: np.ndarray,
+    labels: np.ndarray,
+    train: range,
+    validation: range,
+    settings: RegimeTraining,
+    seed: int,
+) -> TrainedRegimes:
+    """Build the network of ``kind`` from its settings, fit it as ``fit_regimes`` does, and run it over ``x``.
+
+    Uses one thread, as another number would give other digits: the same in every process.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        torch.manual_seed(seed)
+        built = build_network(kind, network)
+        fit = fit_regimes(built, x, labels, train, validation, settings, seed)
+        return TrainedRegimes(
+            regime_probability(built, x), fit, sum(weight.numel() for weight in built.parameters())
+        )
+    finally:
+        torch.set_num_threads(threads)
 
 
 def fit_regimes(

@@ -1,33 +1,33 @@
 """Table 4 again: each network trained with each seed, and rules that need no training."""
 
+import time
+
 import numpy as np
 
 from hissbt.research.switching_paper.material import Material
 from hissbt.research.switching_paper.protocol import KINDS, TWINS, Protocol
+from hissbt.training.regimes import train_regimes
 
 
 def train_one(kind: str, seed: int, data: Material, protocol: Protocol) -> dict:
-    """Train one network; return the probability of bull at every bar, and how the fit went.
-
-    Imports torch; the result is the same in any process with one thread.
-    """
-    import time
-
-    import torch
-
-    from hissbt.models import build_network
-    from hissbt.training.regimes import fit_regimes, regime_probability
-
-    torch.set_num_threads(1)
-    torch.manual_seed(seed)
+    """Train one network; return the probability of bull at every bar, and how the fit went."""
     begun = time.perf_counter()
-    network = build_network(kind, protocol.network(kind, data.zero_return))
-    fit = fit_regimes(network, data.x, data.labels, data.train, data.validation, protocol.training, seed)
+    trained = train_regimes(
+        kind,
+        protocol.network(kind, data.zero_return),
+        data.x,
+        data.labels,
+        data.train,
+        data.validation,
+        protocol.training,
+        seed,
+    )
+    fit = trained.fit
     return {
         "kind": kind,
         "seed": seed,
-        "probability": regime_probability(network, data.x),
-        "parameters": sum(weight.numel() for weight in network.parameters()),
+        "probability": trained.probability,
+        "parameters": trained.parameters,
         "epochs": len(fit.validation_loss),
         "best_epoch": fit.best_epoch + 1,
         "train_loss": fit.train_loss[fit.best_epoch],
