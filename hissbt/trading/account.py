@@ -65,6 +65,12 @@ class AccountLayer(bt.brokers.BackBroker):
         """Refuse: this is not how a perpetual future charges."""
         raise ConfigError("PerpBroker has no setcommission: make it with taker=… and maker=…")
 
+    def set_slippage_perc(self, *args, **kwargs):
+        """Refuse: it would move prices before spread and impact are told from them."""
+        raise ConfigError("PerpBroker has no slippage settings: make it with half_spread=… and impact=…")
+
+    set_slippage_fixed = set_slippage_perc
+
     def set_fund_history(self, fund):
         """Refuse: an account that is told its value has no costs to charge."""
         raise ConfigError("PerpBroker takes no fund history: use Backtrader's own broker for it")

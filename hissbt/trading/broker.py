@@ -201,6 +201,8 @@ class PerpBroker(GuardLayer):
                 raise ConfigError(
                     f"{name} is {value}: write a number of 0 or more (half_spread: a fraction of price)"
                 )
+        if p.slip_perc or p.slip_fixed:
+            self.set_slippage_perc()
         if p.volume_limit is not None and not 0 < p.volume_limit <= 1:
             raise ConfigError(f"volume_limit is {p.volume_limit}: write a share of the volume above 0, or None")
         if isinstance(p.latency_bars, bool) or not isinstance(p.latency_bars, int) or p.latency_bars < 0:

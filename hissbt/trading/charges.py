@@ -30,6 +30,18 @@ class FundingLayer(BookingLayer):
             name = instrument.data._name
             self.coverage[name] = checked_coverage(series, *span, self.p.allow_missing_funding, name)
 
+    def stop(self):
+        """Backtrader's hook after a run: judge the funding of feeds whose span was not known before it."""
+        super().stop()
+        for instrument in self._instruments.values():
+            data = instrument.data
+            series, name = instrument.scheme.p.funding, data._name
+            if series is None or name in self.coverage or instrument.first_ms is None:
+                continue
+            span = instrument.first_ms, instrument.closed_ms
+            allows = self.p.allow_missing_funding or data.islive()  # what is live has happened already
+            self.coverage[name] = checked_coverage(series, *span, allows, name)
+
     def _charge_hole(self, instrument: Instrument) -> None:
         """Charge the events while bars were missing on what was held through the hole."""
         if not instrument.has_events or instrument.previous_ms is None:

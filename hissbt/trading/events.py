@@ -80,6 +80,6 @@ def checked_coverage(
         return coverage
     known = f"{coverage.present} of {coverage.expected}" if coverage.expected else "none"
     raise ConfigError(
-        f"funding of {name} is incomplete: {known} of the events due {since:%Y-%m-%d} to {until:%Y-%m-%d} are "
-        "known; load the rest, choose another span, or allow missing funding and see it named in the results"
+        f"funding of {name or 'the data'} is incomplete: {known} of the events due {since:%Y-%m-%d} to "
+        f"{until:%Y-%m-%d} are known; load the rest, choose another span, or allow missing funding and see it named in the results"
     )

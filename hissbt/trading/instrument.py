@@ -40,7 +40,7 @@ class Instrument:
         self.market = scheme.p.market or _ANY
         self.moved = False
         self.dt = self.previous_dt = -math.inf  # closes of this bar and of the one before, as date numbers
-        self.opened_ms = self.closed_ms = self.previous_ms = None
+        self.opened_ms = self.closed_ms = self.previous_ms = self.first_ms = None
         self.has_events = False
         self._next_event_ms = -math.inf
         self.last_close = math.nan  # of the bar before
@@ -73,6 +73,8 @@ class Instrument:
             self.opened_ms = (
                 opened if self.previous_ms is None or opened is None else max(opened, self.previous_ms)
             )
+            if self.first_ms is None:
+                self.first_ms = self.opened_ms if self.opened_ms is not None else self.closed_ms
             if self.sizes:
                 self.sizes = []
             if self._volume_limit is not None:

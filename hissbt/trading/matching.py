@@ -45,6 +45,10 @@ class MatchingLayer(FillLayer):
         for phase in Phase:
             self._phase = phase
             self._pass()
+            if phase is Phase.OPEN and self.p.coc:
+                for instrument in moved:  # what was bought at the last close
+                    if self.positions[instrument.data].size:
+                        self._liquidate_at_open(instrument)
             if phase in (Phase.STOPS, Phase.LIMITS):
                 self._liquidate_inside(moved)
 

@@ -163,3 +163,21 @@ def test_a_commission_scheme_of_another_kind_is_refused(charge):
 def test_funding_that_is_none_is_named(funding):
     with pytest.raises(ConfigError, match="funding is a dict: write what load_funding returns"):
         PerpBroker(funding={"BTC": funding})
+
+
+@pytest.mark.parametrize("settings", [{}, {"preload": False}, {"exactbars": 1}])
+def test_incomplete_funding_is_refused_for_any_feed_that_has_an_end(bars, funding, settings):
+    frame = bars.frame[:200].tz_localize(None)
+    holed = Funding("X", funding.times[[0, 1, 2, 30]], funding.rates[:4])
+    cerebro = bt.Cerebro(stdstats=False, **settings)
+    cerebro.adddata(bt.feeds.PandasData(dataname=frame, timeframe=bt.TimeFrame.Minutes, compression=60))
+    cerebro.addstrategy(SmaCross)
+    cerebro.broker = PerpBroker(funding=holed)
+    with pytest.raises(ConfigError, match="funding of the data is incomplete: 2 of 25 of the events"):
+        cerebro.run()
+
+
+def test_slippage_by_other_names_is_refused():
+    for broker_of in (lambda: PerpBroker(slip_perc=0.001), lambda: PerpBroker().set_slippage_fixed(1.0)):
+        with pytest.raises(ConfigError, match="half_spread"):
+            broker_of()
