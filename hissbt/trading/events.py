@@ -81,5 +81,6 @@ def checked_coverage(
     known = f"{coverage.present} of {coverage.expected}" if coverage.expected else "none"
     raise ConfigError(
         f"funding of {name or 'the data'} is incomplete: {known} of the events due {since:%Y-%m-%d} to "
-        f"{until:%Y-%m-%d} are known; load the rest, choose another span, or allow missing funding and see it named in the results"
+        f"{until:%Y-%m-%d} are known; load the rest, choose another span, or allow missing funding "
+        "and see it named in the results"
     )
