@@ -126,7 +126,10 @@ def train(
 @app.command()
 def backtest(
     strategy: Annotated[
-        str, typer.Argument(metavar="STRATEGY", help="buy_and_hold, hiss, or your own: path/to/file.py:ClassName")
+        str,
+        typer.Argument(
+            metavar="STRATEGY", help="buy_and_hold, hiss, switching, or your own: path/to/file.py:ClassName"
+        ),
     ],
     bars: BarsOption,
     model: Annotated[

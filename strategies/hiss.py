@@ -98,13 +98,15 @@ class HiSSStrategy(bt.Strategy):
         ("on_gap", "bridge"),  # bridge, reset or flatten
         ("gap", None),  # what reset and flatten answer to: "session", or a length such as "4h"
     )
+    probability = "prob_up"
+    """Line of the forecast that the levels are about."""
 
     def __init__(self):
         self._check_params()
         self.forecast = self.make_forecast()
         # The lines and levels themselves: to go through forecast and params for them takes longer than to decide.
         lines, params = self.forecast.lines, self.p
-        self._expected_return, self._prob_up = lines.expected_return, lines.prob_up
+        self._expected_return, self._prob_up = lines.expected_return, getattr(lines, self.probability)
         self._volatility, self._price, self._time = lines.volatility, self.data.close, self.data.lines.datetime
         self._regime = None if params.regime_exit is None else self._line(params.regime_exit)
         self._entry_levels = Levels(params.prob_long, params.prob_short, params.threshold)
@@ -123,14 +125,19 @@ class HiSSStrategy(bt.Strategy):
         model_fault. It has to answer to ``on_gap`` and ``gap`` itself; where it shows NaN and ``on_gap`` is
         flatten, the position is closed for the reason gap.
         """
+        given = self._given_model()
+        # Imported here because it brings torch, which a subclass with its own indicator does not need.
+        from hissbt.indicators import Forecast
+
+        return Forecast(self.data, **given)
+
+    def _given_model(self) -> dict:
+        """Return the model and what to do at gaps, as the indicators over a model take them."""
         if self.p.model is None:
             raise StrategyError(
                 f"{type(self).__name__} has no model: pass --model, the folder of a trained bundle"
             )
-        # Imported here because it brings torch, which a subclass with its own indicator does not need.
-        from hissbt.indicators import Forecast
-
-        return Forecast(self.data, model=self.p.model, reset_after=self.p.gap, rewarm=self.p.on_gap == "flatten")
+        return {"model": self.p.model, "reset_after": self.p.gap, "rewarm": self.p.on_gap == "flatten"}
 
     def make_guards(self) -> list[Guard]:
         """Return the guards to obey, in the order in which they speak for what several of them forbid."""
@@ -205,7 +212,7 @@ class HiSSStrategy(bt.Strategy):
         if limit == 0.0:
             self._bracket.leave(self.guards.reason)
             return
-        wanted = (self._levels if side else self._entry_levels).side(expected_return, prob_up)
+        wanted = self._wanted(self._levels if side else self._entry_levels, expected_return, prob_up)
         if side == 0:
             if wanted != 0 and self._may_enter(expected_return):
                 self._enter(wanted, limit)
@@ -218,6 +225,10 @@ class HiSSStrategy(bt.Strategy):
             self._bracket.restore(size)
         if self.guards.reason and self._bracket.protects(size):
             self._trim(size, limit)
+
+    def _wanted(self, levels: Levels, expected_return: float, prob_up: float) -> int:
+        """Return the side that the forecast speaks for."""
+        return levels.side(expected_return, prob_up)
 
     def _check_guards(self, size: float, outputs: tuple[float, ...] | None) -> float:
         """Return the largest exposure that our guards allow."""

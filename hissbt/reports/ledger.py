@@ -17,7 +17,7 @@ from hissbt.trading.clock import bar_length
 from hissbt.trading.guards import Guards
 from hissbt.trading.journal import Fill, FundingCharge
 
-FORECAST_LINES = ("expected_return", "prob_up", "volatility")
+FORECAST_LINES = ("expected_return", "volatility")
 
 _ACCOUNT = (
     "close_time",
@@ -75,7 +75,7 @@ class Ledger(bt.Analyzer):
     Money is the account's: the quote currency, or the base coin where an inverse contract is traded.
 
     Params: ``forecast``, the strategy attribute whose lines are recorded (by default those of the first indicator
-    that has the lines expected_return, prob_up and volatility); ``since``, from which on bars are recorded (UTC; a
+    that has the lines expected_return and volatility); ``since``, from which on bars are recorded (UTC; a
     bar counts when it closes after it).
     """
 

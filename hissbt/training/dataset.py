@@ -1,6 +1,7 @@
 """From bars to the tensors of a training run: features, normalizer and standardized targets, all causal."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from hissbt.features import FeatureSet, Normalizer, default_features
 from hissbt.targets import TargetScale, direction, forward_return, overlap_bars, realized_volatility
 from hissbt.training.config import TrainingConfig
 from hissbt.training.splits import Split, split_in_time
+from hissbt.training.switching import column_scale, column_settings, is_switching
 from hissbt.training.windows import RandomStarts, Windows
 
 
@@ -22,6 +24,8 @@ class TrainingData:
     normalizer and the target scale were fitted on the bars of ``split.train`` only.
     """
 
+    network: dict[str, Any]
+    """Settings of the network, those that follow from the features included."""
     features: FeatureSet
     normalizer: Normalizer
     scale: TargetScale
@@ -45,12 +49,13 @@ class TrainingData:
         return Windows(self.x[start:stop], targets, window, burn_in)
 
 
-def prepare(bars: Bars, config: TrainingConfig) -> TrainingData:
-    """Turn the bars of a training span into training data.
+def prepare(bars: Bars, config: TrainingConfig, kind: str = "hiss") -> TrainingData:
+    """Turn the bars of a training span into training data for a kind of network.
 
-    Raises FeatureError for unknown features, BarsError for too few bars or a column that they lack.
+    Raises ConfigError for settings that do not suit the kind, FeatureError for unknown features, BarsError for too
+    few bars or a column that they lack.
     """
-    names = config.features or default_features(bars.timeframe)
+    names = tuple(config.features or default_features(bars.timeframe))
     features = FeatureSet(names)
     overlap = overlap_bars(config.horizon)
     split = split_in_time(len(bars), config.validation_fraction, overlap, config.window)
@@ -62,9 +67,15 @@ def prepare(bars: Bars, config: TrainingConfig) -> TrainingData:
     close = bars.frame["close"].to_numpy()
     returns = forward_return(close, config.horizon)
     volatility = realized_volatility(close, config.horizon)
-    scale = TargetScale.fit(returns[seen], volatility[seen])
+    network = {**config.network, "n_features": features.size}
+    if is_switching(kind):
+        network |= column_settings(names, normalizer, config)
+        scale = column_scale(names, normalizer)
+    else:
+        scale = TargetScale.fit(returns[seen], volatility[seen])
     targets = scale.standardize(returns, direction(close, config.horizon), volatility)
     return TrainingData(
+        network,
         features,
         normalizer,
         scale,

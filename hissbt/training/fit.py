@@ -29,6 +29,7 @@ from hissbt.training.config import TrainingConfig
 from hissbt.training.dataset import TrainingData, prepare
 from hissbt.training.lightning_module import ForecastModule
 from hissbt.training.progress import TrainingProgress
+from hissbt.training.switching import regime_returns
 
 _PACKAGES = ("hissbt", "torch", "lightning", "numpy")
 
@@ -55,10 +56,9 @@ def train(
     config = TrainingConfig.of(settings or {})
     bars = bars.between(until=until)
     ModelBundle.check_target(out)
-    data = prepare(bars, config)
-    network = {**config.network, "n_features": data.features.size}
+    data = prepare(bars, config, kind)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    module = ForecastModule(kind, network, config)
+    module = ForecastModule(kind, data.network, config)
     checkpoints = Path(f"{out}.checkpoint")
     run_id = {"data": bars.sha256, "kind": kind, "config": config.model_dump(mode="json")}
     with _one_thread():
@@ -188,7 +188,7 @@ def _bundle(module: ForecastModule, kind, bars: Bars, data: TrainingData, config
         warmup=max(config.burn_in, data.features.warmup, module.network.warmup),
         seed=config.seed,
         data_sha256=bars.sha256,
-        metrics={"validation": metrics},
+        metrics=metrics,
         versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         weights={name: tensor.numpy() for name, tensor in module.network.state_dict().items()},
     )
@@ -208,4 +208,8 @@ def _validate(module: ForecastModule, data: TrainingData) -> tuple[TargetScale, 
     expected_return, prob_up, volatility = data.scale.forecast(*heads)
     ratio = np.sqrt(np.mean((realized - expected_return) ** 2) / np.mean(volatility**2))
     scale = replace(data.scale, volatility_scale=data.scale.volatility_scale * float(ratio))
-    return scale, forecast_scores(expected_return, prob_up, realized)
+    metrics = {"validation": forecast_scores(expected_return, prob_up, realized)}
+    if "belief" in outputs:
+        span_of = {name: value[:, span] for name, value in outputs.items()}
+        metrics["regime_returns"] = regime_returns(span_of, scale)
+    return scale, metrics

@@ -7,6 +7,7 @@ import torch
 
 from hissbt.models import build_network
 from hissbt.models.base import MultiTaskLoss, parameter_groups
+from hissbt.models.switching import LikelihoodLoss, SwitchingNet
 from hissbt.training.config import TrainingConfig
 
 
@@ -16,7 +17,8 @@ class ForecastModule(pl.LightningModule):
     def __init__(self, kind: str, network: dict, config: TrainingConfig):
         super().__init__()
         self.network = build_network(kind, network)
-        self.loss = MultiTaskLoss(config.loss_weights)
+        is_switching = isinstance(self.network, SwitchingNet)
+        self.loss = LikelihoodLoss() if is_switching else MultiTaskLoss(config.loss_weights)
         self._config = config
 
     def on_train_epoch_start(self) -> None:
