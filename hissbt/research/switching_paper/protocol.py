@@ -107,8 +107,8 @@ CHOICES = (
     "fit ends after 40 epochs at the latest: the article states none of these, and ours keep the whole under "
     "half an hour on two cores.",
     "Length, stride, batch and rate of training were settled by trials of three settings with seed 0, of which "
-    "validation and test scores were both seen; the first, with eight batches an epoch, hardly learned. The setting "
-    "that is used lies between the two that learned and was taken for its cost.",
+    "validation and test scores were both seen; the first, with eight batches an epoch, hardly learned. The "
+    "setting that is used lies between the two that learned and was taken for its cost.",
     "The networks switch as the article says: a separate recurrent network over covariates drives the "
     "transition matrix, whose product with an exponential passes a row softmax; the belief is updated by what a "
     "bar realized. Sigma of a regime, which the article leaves open, is learned.",
