@@ -432,6 +432,7 @@ def test_every_option_of_a_backtest_arrives(hissbt, folder):
         "first_open": "2024-01-05T00:00:00+00:00",
         "last_close": "2024-01-08T00:00:00+00:00",
         "bars": 72,
+        "fed_from": "2024-01-05T00:00:00+00:00",
     }
     assert record["source"]["first_open"] == "2023-12-31T23:00:00+00:00"  # what stood in the file is the close
     trades = pd.read_csv(run / "trades.csv")
