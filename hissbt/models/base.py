@@ -167,5 +167,7 @@ def parameter_groups(net: nn.Module, lr: float, weight_decay: float) -> list[dic
         if name.endswith(("log_dt", "log_A_real", "A_imag", "A_log", "dt_proj.bias")):
             groups["ssm"]["params"].append(parameter)
         else:
-            groups["vectors" if parameter.ndim <= 1 else "matrices"]["params"].append(parameter)
+            # The biases and gains of several cells side by side are one tensor of two dimensions.
+            is_vector = parameter.ndim <= 1 or name.endswith(("bias", "norm_gain"))
+            groups["vectors" if is_vector else "matrices"]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]

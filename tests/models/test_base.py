@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from hissbt.errors import ConfigError
+from hissbt.models import build_network
 from hissbt.models.base import OUTPUTS, Heads, MultiTaskLoss, SequenceNet, parameter_groups
 from hissbt.models.hiss import HiSSConfig, HiSSNet
 
@@ -130,6 +131,14 @@ def test_state_space_parameters_learn_slowly_and_only_matrices_decay():
     assert last == {"kernel.log_dt", "kernel.log_A_real", "kernel.A_imag", "A_log", "dt_proj.bias"}
     assert all(p.ndim == 1 for p in vectors["params"])
     assert all(p.ndim > 1 for p in matrices["params"])
+
+
+def test_the_biases_and_gains_of_cells_side_by_side_are_not_decayed():
+    net = build_network("m-tkan", {"n_features": 3, "d_model": 4})
+    names = {parameter: name.split(".")[-1] for name, parameter in net.named_parameters()}
+    vectors, matrices = parameter_groups(net, lr=0.01, weight_decay=0.1)
+    assert {"bias", "gate_bias", "norm_bias", "norm_gain"} <= {names[p] for p in vectors["params"]}
+    assert not {name for name in (names[p] for p in matrices["params"]) if "bias" in name or "gain" in name}
 
 
 def test_a_slow_learning_rate_is_not_raised():
