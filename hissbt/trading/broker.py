@@ -57,7 +57,8 @@ class PerpBroker(GuardLayer):
     For reports: ``journal`` (Fill and FundingCharge, in the order in which they happened), ``counts``,
     ``coverage`` (of funding, by data name), ``guards`` (the ``Guards`` of the run, None without any).
 
-    Feeds must stamp bars with their close in UTC, as BarsFeed does. Raises ConfigError for params out of range,
+    Feeds must stamp bars with their close in UTC, as BarsFeed does, and count the volume of an inverse contract in
+    its base coin, as ccxt does for Bybit. Raises ConfigError for params out of range,
     any other commission scheme, one funding series for several datas, and incomplete funding at the first bar.
     """
 
