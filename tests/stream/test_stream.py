@@ -41,13 +41,15 @@ def test_outputs_are_those_of_the_network_over_the_whole_sequence(bundle, rows):
 
 
 def test_code_just_compiled_and_code_from_disk_give_the_same_bits(hourly_bars, rows, tmp_path):
-    random_bundle(hourly_bars[:150], d_model=16).save(tmp_path / "bundle")
+    for kind in ("hiss", "m-tkan"):
+        random_bundle(hourly_bars[:150], kind=kind, d_model=16).save(tmp_path / kind)
     np.save(tmp_path / "rows.npy", rows)
     script = (
         "import sys, numpy as np; from hissbt.bundle import ModelBundle; from hissbt.stream import Stream; "
-        "print(Stream(ModelBundle.load(sys.argv[1])).scan(np.load(sys.argv[2])).tobytes().hex())"
+        "rows = np.load(sys.argv[1]); "
+        "print(*(Stream(ModelBundle.load(path)).scan(rows).tobytes().hex() for path in sys.argv[2:]))"
     )
-    command = [sys.executable, "-c", script, tmp_path / "bundle", tmp_path / "rows.npy"]
+    command = [sys.executable, "-c", script, tmp_path / "rows.npy", tmp_path / "hiss", tmp_path / "m-tkan"]
     env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "compiled")}
     first, second = (subprocess.run(command, env=env, capture_output=True, check=True).stdout for _ in range(2))
     assert len(first) > 1000
