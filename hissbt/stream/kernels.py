@@ -11,7 +11,8 @@ polynomials in float32. Sums may be reordered (``FAST``), but NaN and infinities
 The same compiled code serves one bar and many, so both give the same bits. For that, the operations and the walk
 through them are copied into ``run`` before it is compiled (``inline="always"``). Were they functions of their own,
 the process that compiles would call one version of them and a process that loads stored code another, each with
-its sums in another order.
+its sums in another order. Those marked ``exact`` may be: without fast math there is one order, and they compile
+sooner.
 """
 
 import hashlib
@@ -76,6 +77,7 @@ f32 = np.float32
 DAY_S = 86400.0
 FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
 kernel = njit(fastmath=FAST, error_model="numpy", inline="always")
+exact = njit(error_model="numpy")
 
 
 @intrinsic
@@ -422,7 +424,7 @@ def tkan(S, x, y, n):
         H[i] = sigmoid(O[i]) * tanh(c)
 
 
-@kernel
+@exact
 def switching(S, W, x, y, k, w, h, realized, form):
     """Hamilton filter and mixture of k regimes, in double precision, as ``hissbt.models.switching`` has them.
 
@@ -475,7 +477,7 @@ def switching(S, W, x, y, k, w, h, realized, form):
     S[y + 2] = f32(math.sqrt(variance))
 
 
-@kernel
+@exact
 def log_predicted(log_filtered, matrix, k, j):
     """Return the log probability of regime j at this bar, before it is seen; where it is 0, a number very low."""
     top = -np.inf
@@ -487,13 +489,13 @@ def log_predicted(log_filtered, matrix, k, j):
     return top + math.log(total)
 
 
-@kernel
+@exact
 def log_or_least(probability):
     """Return the logarithm, and -1e30 of 0."""
     return math.log(probability) if probability > 0.0 else -1e30
 
 
-@kernel
+@exact
 def softmax(X):
     """X = e^X, divided by its sum."""
     top, total = X[0], 0.0
