@@ -12,12 +12,12 @@ test: .venv/tested
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-# Builds the wheel and uses it from a fresh environment, outside the checkout.
+# Builds the wheel and uses it from a fresh environment, outside the checkout; for that, nothing need be compiled.
 wheel: .venv/bin/python
 	rm -rf build dist .venv-wheel
 	$(BIN)/pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir dist .
 	$(PYTHON) -m venv .venv-wheel
-	.venv-wheel/bin/pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	.venv-wheel/bin/pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 	cd / && $(CURDIR)/.venv-wheel/bin/python -c "import hissbt.feeds, hissbt.strategies"
 	cd / && $(CURDIR)/.venv-wheel/bin/hissbt --version
 	rm -rf .venv-wheel
