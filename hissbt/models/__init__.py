@@ -3,6 +3,7 @@
 from hissbt.errors import ConfigError
 from hissbt.models.base import MultiTaskLoss, SequenceNet, parameter_groups
 from hissbt.models.hiss import HiSSConfig, HiSSNet
+from hissbt.models.hvae import HVAEConfig, HVAENet
 from hissbt.models.kan import TKANConfig, TKANNet
 from hissbt.models.rnn import GRUNet, LSTMNet, RNNConfig
 from hissbt.models.switching import (
@@ -17,6 +18,8 @@ from hissbt.models.transformer import TransformerConfig, TransformerNet
 
 __all__ = [
     "GRUNet",
+    "HVAEConfig",
+    "HVAENet",
     "HiSSConfig",
     "HiSSNet",
     "LSTMNet",
@@ -46,6 +49,7 @@ NETWORKS = {
     "m-gru": (SwitchingGRU, SwitchingConfig),
     "m-lstm": (SwitchingLSTM, SwitchingConfig),
     "m-tkan": (SwitchingTKAN, SwitchingTKANConfig),
+    "hvae": (HVAENet, HVAEConfig),
 }
 
 
