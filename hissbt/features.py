@@ -20,10 +20,15 @@ A feature is a name, or a name and an argument: a number of bars or an extra col
 ``hour_sin hour_cos``        time of day of the close (UTC) as an angle
 ``weekday_sin weekday_cos``  time of week of the close, from Monday 00:00 UTC, as an angle
 ``column:NAME``              an extra column of the bars, as it is
+``gap``                      ln(open_t / c_{t-1}), 0 at the first bar
+``upper_wick``               root of ln(high / max(open, close))
+``lower_wick``               root of ln(min(open, close) / low)
+``volume_surprise:n``        ln(1 + volume / mean) − ln 2, mean of the bars before with span n, 0 where it is 0
 ===========================  ==========================================================================
 
 Weights are bias-corrected: a mean of span n weighs the bar k bars ago by (1 − 2/(n+1))^k and divides by the
-sum of the weights so far. To add a feature, write its function, give it a branch in ``_feature`` and a row in
+sum of the weights so far. With the log return the last four say all that there is in a bar: hissbt.candles makes
+bars of them again. To add a feature, write its function, give it a branch in ``_feature`` and a row in
 ``FEATURES``.
 
 Sources: Parkinson, "The extreme value method for estimating the variance of the rate of return", Journal of
@@ -61,7 +66,7 @@ LOWEST_VARIANCE = 1e-12  # per bar, a millionth of a price: keeps the log of a f
 
 
 @njit(cache=True)
-def _ewm_mean(value: float, span: int, state: np.ndarray) -> float:
+def ewm_mean(value: float, span: int, state: np.ndarray) -> float:
     """Bias-corrected exponentially weighted mean; state: weighted sum, sum of the weights."""
     decay = 1.0 - 2.0 / (span + 1.0)
     state[0] = decay * state[0] + value
@@ -108,18 +113,18 @@ def _ewm_volatility(span: int, bar: np.ndarray, state: np.ndarray) -> float:
     """State: that of the log return, then that of the mean. The first bar has no return, so it weighs nothing."""
     first = state[0] == 0.0
     log_return = _log_return(bar, state)
-    return 0.0 if first else math.sqrt(_ewm_mean(log_return**2, span, state[2:]))
+    return 0.0 if first else math.sqrt(ewm_mean(log_return**2, span, state[2:]))
 
 
 @njit(cache=True)
 def _log_range_volatility(span: int, bar: np.ndarray, state: np.ndarray) -> float:
-    variance = _ewm_mean(_range(bar) ** 2, span, state) / (4.0 * LN2)
+    variance = ewm_mean(_range(bar) ** 2, span, state) / (4.0 * LN2)
     return 0.5 * math.log(max(variance, LOWEST_VARIANCE))
 
 
 @njit(cache=True)
 def _volume_ratio(span: int, bar: np.ndarray, state: np.ndarray) -> float:
-    mean = _ewm_mean(bar[VOLUME], span, state)
+    mean = ewm_mean(bar[VOLUME], span, state)
     return math.log1p(bar[VOLUME] / mean) - LN2 if mean > 0.0 else 0.0
 
 
@@ -149,6 +154,37 @@ def _week_angle(bar: np.ndarray) -> float:
     return 2.0 * math.pi * ((bar[CLOSE_TIME] - MONDAY) % WEEK) / WEEK
 
 
+@njit(cache=True)
+def _gap(bar: np.ndarray, state: np.ndarray) -> float:
+    """State: that of the log return."""
+    value = math.log(bar[OPEN]) - state[1] if state[0] > 0.0 else 0.0
+    _log_return(bar, state)
+    return value
+
+
+@njit(cache=True)
+def _upper_wick(bar: np.ndarray) -> float:
+    return math.sqrt(max(math.log(bar[HIGH]) - math.log(max(bar[OPEN], bar[CLOSE])), 0.0))
+
+
+@njit(cache=True)
+def _lower_wick(bar: np.ndarray) -> float:
+    return math.sqrt(max(math.log(min(bar[OPEN], bar[CLOSE])) - math.log(bar[LOW]), 0.0))
+
+
+@njit(cache=True)
+def _volume_surprise(span: int, bar: np.ndarray, state: np.ndarray) -> float:
+    """State: that of the mean, which this bar joins after it was compared."""
+    mean = state[0] / state[1] if state[1] > 0.0 else 0.0
+    ewm_mean(bar[VOLUME], span, state)
+    if mean <= 0.0:
+        return 0.0
+    ratio = bar[VOLUME] / mean
+    if ratio == math.inf:
+        return math.log(bar[VOLUME]) - math.log(mean) - LN2
+    return math.log1p(ratio) - LN2
+
+
 # --- dispatch -----------------------------------------------------------------------------------------------
 
 (
@@ -166,7 +202,11 @@ def _week_angle(bar: np.ndarray) -> float:
     WEEKDAY_SIN,
     WEEKDAY_COS,
     COLUMN,
-) = range(14)
+    GAP,
+    UPPER_WICK,
+    LOWER_WICK,
+    VOLUME_SURPRISE,
+) = range(18)
 
 
 @njit(cache=True)
@@ -197,6 +237,14 @@ def _feature(kind: int, argument: int, bar: np.ndarray, state: np.ndarray) -> fl
         return math.sin(_week_angle(bar))
     if kind == WEEKDAY_COS:
         return math.cos(_week_angle(bar))
+    if kind == GAP:
+        return _gap(bar, state)
+    if kind == UPPER_WICK:
+        return _upper_wick(bar)
+    if kind == LOWER_WICK:
+        return _lower_wick(bar)
+    if kind == VOLUME_SURPRISE:
+        return _volume_surprise(argument, bar, state)
     return bar[argument]  # COLUMN: the argument is its place in the bar
 
 
@@ -250,6 +298,10 @@ FEATURES: Mapping[str, Feature] = {
     "weekday_sin": Feature(WEEKDAY_SIN),
     "weekday_cos": Feature(WEEKDAY_COS),
     "column": Feature(COLUMN, "column"),
+    "gap": Feature(GAP, slots=lambda n: 2, history=lambda n: 1),
+    "upper_wick": Feature(UPPER_WICK),
+    "lower_wick": Feature(LOWER_WICK),
+    "volume_surprise": Feature(VOLUME_SURPRISE, "bars", slots=lambda n: 2, history=lambda n: 3 * n),
 }
 
 _SUFFIX = {"": "", "bars": ":BARS", "column": ":NAME"}

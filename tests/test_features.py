@@ -142,6 +142,20 @@ def test_volume_ratio():
     assert_allclose(column("volume_ratio:24"), np.log((1 + ratio) / 2), atol=1e-12)
 
 
+def test_volume_surprise_compares_with_the_bars_before():
+    volume = pd.Series(ROWS[:, VOLUME])
+    ratio = volume / volume.ewm(span=24, adjust=True).mean().shift(1)
+    assert_allclose(column("volume_surprise:24"), np.log((1 + ratio) / 2).fillna(0), atol=1e-12)
+
+
+def test_gap_and_wicks():
+    tops = ROWS[:, [OPEN, CLOSE]].max(axis=1)
+    bottoms = ROWS[:, [OPEN, CLOSE]].min(axis=1)
+    assert_allclose(column("gap"), np.log(ROWS[:, OPEN] / CLOSES.shift(1)).fillna(0), atol=1e-13)
+    assert_allclose(column("upper_wick") ** 2, np.log(ROWS[:, HIGH] / tops), atol=1e-13)
+    assert_allclose(column("lower_wick") ** 2, np.log(bottoms / ROWS[:, LOW]), atol=1e-13)
+
+
 def test_rsi():
     assert_allclose(column("rsi:14", ROWS[:300]), wilder_rsi(ROWS[:300, CLOSE], 14), rtol=1e-9)
 
@@ -171,6 +185,7 @@ def test_nothing_moves_on_flat_bars_without_volume():
     assert values["rsi:7"] == 50
     assert values["log_range_volatility:7"] == pytest.approx(np.log(1e-6))
     zero = ("log_return", "abs_return", "range", "garman_klass", "return:7", "ewm_volatility:7", "volume_ratio:7")
+    zero += ("gap", "upper_wick", "lower_wick", "volume_surprise:7")
     assert [values[name] for name in zero] == [0.0] * len(zero)
 
 
