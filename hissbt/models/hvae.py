@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from hissbt.models import base
 from hissbt.models.base import NetworkConfig, SequenceNet
 from hissbt.models.elbo import Terms
 from hissbt.models.gaussian import Gaussian, bent, divergence, merged
@@ -110,6 +111,11 @@ class HVAENet(SequenceNet):
     def n_levels(self) -> int:
         """Levels of latents."""
         return len(self.config.strides)
+
+    def top_level(self) -> tuple[nn.Module, ...]:
+        """Return the modules of the top level; the prior it gives to the level below is among them."""
+        own = [self.bottom_up[-1], self.norms[-1], self.evidence[-1], *self.prior[-1:]]
+        return (*own, self.path[-1]) if len(self.path) == self.n_levels else tuple(own)
 
     # --- whole windows
 
@@ -247,6 +253,20 @@ class HVAENet(SequenceNet):
             last = last + self.path[level](latents[level])
         surprise = -self._log_density(x, *_mean_and_log_scale(last)).sum(dim=-1, keepdim=True)
         return {"kl": torch.cat(kl, dim=-1), "recon": surprise, "latent": torch.cat(latents, dim=-1)}
+
+
+def parameter_groups(net: HVAENet, lr: float, weight_decay: float) -> list[dict]:
+    """Return optimizer groups as ``base.parameter_groups`` does, with the top level at half the rate.
+
+    The top sees one latent vector a window where the finest level sees dozens: its gradients are the noisiest.
+    """
+    top = {id(parameter) for module in net.top_level() for parameter in module.parameters()}
+    groups = []
+    for group in base.parameter_groups(net, lr, weight_decay):
+        slow = [parameter for parameter in group["params"] if id(parameter) in top]
+        rest = [parameter for parameter in group["params"] if id(parameter) not in top]
+        groups += [{**group, "params": rest}, {**group, "params": slow, "lr": group["lr"] / 2}]
+    return [group for group in groups if group["params"]]
 
 
 def _net(n_in: int, hidden: int, n_out: int) -> nn.Sequential:
