@@ -49,6 +49,63 @@ class Run:
     """The strategy as it was at the end."""
 
 
+@dataclass(frozen=True)
+class Setup:
+    """A strategy and everything that its runs need but the bars; other processes can be sent it."""
+
+    strategy: type[bt.Strategy]
+    params: dict
+    """All that are not the strategy's defaults, the model among them."""
+    bundle: ModelBundle | None
+    """The model, loaded."""
+    market: Market
+    costs: Costs
+    """With the market's own fees."""
+    cash: float
+    funding: Funding | None
+    guards: tuple[Guard, ...]
+
+    @classmethod
+    def of(
+        cls,
+        bars: Bars,
+        strategy: type[bt.Strategy],
+        *,
+        model: str | Path | ModelBundle | None = None,
+        params: dict | None = None,
+        cash: float = 100_000.0,
+        costs: Costs | Mapping | None = None,
+        funding: Funding | None = None,
+        guards: Sequence[Guard] = (),
+    ) -> Setup:
+        """Check what a user gave, for runs over bars of the market and timeframe of ``bars``.
+
+        Arguments and errors are those of ``run_backtest``.
+        """
+        costs = (costs if isinstance(costs, Costs) else Costs.of(costs or {})).on(bars.market)
+        _check_cash(cash)
+        params = dict(params or {})
+        bundle = _load_bundle(params.pop("model", None) if model is None else model)
+        params |= _given_params(strategy, bundle, bars, params)
+        return cls(strategy, params, bundle, bars.market, costs, cash, funding, tuple(guards))
+
+    def run(self, bars: Bars, since: pd.Timestamp, seed: int) -> bt.Strategy:
+        """Run over all of ``bars`` and return the strategy as it was at the end; nothing is written.
+
+        Its ``analyzers.ledger`` has the bars that close after ``since``. Python's and numpy's global random
+        numbers are seeded with ``seed``.
+        """
+        random.seed(seed)
+        np.random.seed(seed)
+        cerebro = bt.Cerebro(stdstats=False)
+        cerebro.adddata(BarsFeed(bars))
+        cerebro.addstrategy(self.strategy, **self.params)
+        cerebro.addanalyzer(Ledger, _name="ledger", since=since)
+        cerebro.broker = self.costs.broker(self.market, cash=self.cash, funding=self.funding, guards=self.guards)
+        accelerate(cerebro)
+        return cerebro.run()[0]
+
+
 def run_backtest(
     bars: Bars,
     strategy: type[bt.Strategy],
@@ -82,22 +139,18 @@ def run_backtest(
     strategy does not have; ConfigError for cash or costs that make no sense, for funding of which more than 1 %
     of the events are missing (unless ``costs`` allow it), or if ``out`` is a file; BundleError for the model.
     """
-    costs = (costs if isinstance(costs, Costs) else Costs.of(costs or {})).on(bars.market)
-    _check_cash(cash)
     if file := file_in_the_way(out):
         raise ConfigError(f"{file} is a file, where the run folder would be made: name another folder")
-    params = dict(params or {})
-    bundle = _load_bundle(params.pop("model", None) if model is None else model)
-    params |= _given_params(strategy, bundle, bars, params)
+    setup = Setup.of(
+        bars, strategy, model=model, params=params, cash=cash, costs=costs, funding=funding, guards=guards
+    )
+    bundle, costs = setup.bundle, setup.costs
     fed, first_open = _span(bars, since, until, bundle)
-    random.seed(seed)
-    np.random.seed(seed)
-    broker = costs.broker(bars.market, cash=cash, funding=funding, guards=guards)
-    finished = _run(fed, strategy, params, first_open, broker)
+    finished = setup.run(fed, first_open, seed)
     ledger = finished.analyzers.ledger
     in_sample = bundle is not None and first_open < parse_time(bundle.training_span["end"])
     metrics = _metrics(finished, bars.market, bundle, costs, in_sample)
-    record = _record(finished, bars, bundle, costs, funding, cash, seed)
+    record = _record(finished, bars, setup, seed)
     notes = _notes(metrics, bundle, costs)
     benchmark = None if _is_inverse(bars.market) else fed
     folder = write_run_folder(
@@ -126,16 +179,6 @@ def run_backtest(
         },
     )
     return Run(folder, metrics, ledger.frame, ledger.trades, finished)
-
-
-def _run(bars, strategy, params, first_open, broker) -> bt.Strategy:
-    cerebro = bt.Cerebro(stdstats=False)
-    cerebro.adddata(BarsFeed(bars))
-    cerebro.addstrategy(strategy, **params)
-    cerebro.addanalyzer(Ledger, _name="ledger", since=first_open)
-    cerebro.broker = broker
-    accelerate(cerebro)
-    return cerebro.run()[0]
 
 
 # --- what goes in
@@ -212,7 +255,7 @@ def _metrics(
         "trading": trading_metrics(ledger.frame, ledger.trades, ledger.fills, days),
         "costs": cost_report(ledger.frame, ledger.fills, days, costs.half_spread),
         "counts": dict(sorted(broker.counts.items())),
-        "guards": [*_guard_record(broker), *_guard_record(finished)],
+        "guards": guard_record(finished),
         "buy_and_hold": trading_metrics(*buy_and_hold(ledger.frame, costs.taker, _is_inverse(market)), days),
         "forecast": bundle and forecast_metrics(ledger.frame, bundle.horizon),
     }
@@ -223,10 +266,10 @@ def _is_inverse(market: Market) -> bool:
     return market.contract == "inverse"
 
 
-def _guard_record(enforcer: object) -> list[dict]:
-    """Return the record of the broker's or the strategy's guards, with times as ISO 8601."""
-    guards = getattr(enforcer, "guards", None)
-    rows = [] if guards is None else guards.record
+def guard_record(finished: bt.Strategy) -> list[dict]:
+    """Return the record of the broker's and the strategy's guards in a run, with times as ISO 8601."""
+    found = (getattr(enforcer, "guards", None) for enforcer in (finished.broker, finished))
+    rows = [row for guards in found if guards is not None for row in guards.record]
     return [row | {name: _iso(row[name]) for name in ("since", "until")} for row in rows]
 
 
@@ -241,34 +284,47 @@ def _notes(metrics: dict, bundle: ModelBundle | None, costs: Costs) -> dict[str,
     return notes
 
 
-def _record(finished, bars, bundle, costs, funding, cash, seed) -> dict:
+def _record(finished: bt.Strategy, bars: Bars, setup: Setup, seed: int) -> dict:
     """Return what run.json holds: everything needed to repeat the run."""
     ledger = finished.analyzers.ledger.frame
     closes = ledger["close_time"]
     return {
-        "strategy": _source(type(finished)),
-        "params": {key: _plain(value) for key, value in finished.p._getkwargs().items()},
-        "seed": seed,
-        "cash": cash,
-        "costs": {**costs.model_dump(), "contract": finished.broker.p.contract},
-        "funding": None if funding is None else _describe_funding(funding, finished.broker),
+        **described(setup, seed),
+        "funding": None if setup.funding is None else _describe_funding(setup.funding, finished.broker),
         "span": {
             "first_open": (closes.iloc[0] - bars.timeframe).isoformat(),
             "last_close": closes.iloc[-1].isoformat(),
             "bars": len(ledger),
             "fed_from": finished.data.bars.open_times[0].isoformat(),
         },
-        "source": {
-            **asdict(bars.market),
-            "timeframe": format_timeframe(bars.timeframe),
-            "first_open": bars.open_times[0].isoformat(),
-            "last_close": bars.frame.index[-1].isoformat(),
-            "bars": len(bars),
-            "sha256": bars.sha256,
-        },
-        "bundle": None if bundle is None else _describe(bundle),
+        "source": described_bars(bars),
         "loop": finished.analyzers.ledger.loop,
         **provenance(),
+    }
+
+
+def described(setup: Setup, seed: int) -> dict:
+    """Return what was run, but for the bars and their funding, as JSON can hold it."""
+    params = {**setup.strategy.params._getpairs(), **setup.params}
+    return {
+        "strategy": _source(setup.strategy),
+        "params": {key: _plain(value) for key, value in params.items()},
+        "seed": seed,
+        "cash": setup.cash,
+        "costs": {**setup.costs.model_dump(), "contract": "inverse" if _is_inverse(setup.market) else "linear"},
+        "bundle": None if setup.bundle is None else described_bundle(setup.bundle),
+    }
+
+
+def described_bars(bars: Bars) -> dict:
+    """Return which bars these are, as JSON can hold it."""
+    return {
+        **asdict(bars.market),
+        "timeframe": format_timeframe(bars.timeframe),
+        "first_open": bars.open_times[0].isoformat(),
+        "last_close": bars.frame.index[-1].isoformat(),
+        "bars": len(bars),
+        "sha256": bars.sha256,
     }
 
 
@@ -278,7 +334,8 @@ def _source(strategy: type) -> str:
     return f"{file or strategy.__module__}:{strategy.__qualname__}"
 
 
-def _describe(bundle: ModelBundle) -> dict:
+def described_bundle(bundle: ModelBundle) -> dict:
+    """Return which model this is, as JSON can hold it."""
     names = ("sha256", "kind", "symbol", "timeframe", "horizon", "training_span", "data_sha256", "seed")
     return {name: getattr(bundle, name) for name in names}
 
