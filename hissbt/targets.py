@@ -58,6 +58,26 @@ def trend_regime(close: np.ndarray, span: int = 20) -> np.ndarray:
     return labels
 
 
+def market_regime(close: np.ndarray, window: int, threshold: float = 0.5, memory: int = 4) -> np.ndarray:
+    """Return 1.0 for bull, -1.0 for bear and 0.0 for sideways, for closes [T]: what the last ``window`` bars were.
+
+    Bull is a log return of bars t-window+1 … t above ``threshold`` σ √window, bear one below its negative, where σ
+    is the root mean square of the one-bar returns in the ``memory`` windows before: what was known when the window
+    began. Unlike the other labels it looks back, at nothing after t: a target is what it will be a window later.
+    NaN while window and memory are not complete, and where nothing moved in the memory.
+    """
+    log_close = np.log(_closes(close, window))
+    length = memory * _checked(window)
+    labels = np.full(len(log_close), np.nan)
+    sums = np.cumsum(np.append(0.0, np.diff(log_close) ** 2))  # [T], sums[t] of the returns of bars 1 … t
+    end = np.arange(length + window, len(labels))
+    usual = np.sqrt(np.maximum(sums[end - window] - sums[end - window - length], 0.0) / length * window)
+    moved = log_close[end] - log_close[end - window]
+    side = np.sign(moved) * (np.abs(moved) > threshold * usual)
+    labels[end] = np.where(usual > 0.0, side, np.nan)
+    return labels
+
+
 def overlap_bars(horizon: int) -> int:
     """Return how many bars after its own a label reads: the purge between splits."""
     return _checked(horizon)

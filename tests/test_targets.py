@@ -10,7 +10,15 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hissbt.errors import ConfigError
-from hissbt.targets import TargetScale, direction, forward_return, overlap_bars, realized_volatility, trend_regime
+from hissbt.targets import (
+    TargetScale,
+    direction,
+    forward_return,
+    market_regime,
+    overlap_bars,
+    realized_volatility,
+    trend_regime,
+)
 
 closes = arrays(float, st.integers(1, 40), elements=st.floats(0.01, 1e6) | st.just(100.0))
 horizons = st.integers(1, 45)
@@ -78,6 +86,28 @@ def test_a_rising_price_is_bull_and_a_falling_or_flat_one_is_bear():
     assert_array_equal(trend_regime(rising)[19:40], 1.0)
     assert_array_equal(trend_regime(rising[::-1])[19:40], 0.0)
     assert_array_equal(trend_regime(np.full(60, 0.1))[19:40], 0.0)
+
+
+@given(closes, st.integers(1, 5), st.data())
+def test_a_market_regime_reads_no_later_bar(close, window, data):
+    t = data.draw(st.integers(0, len(close) - 1))
+    altered = close.copy()
+    altered[t + 1 :] *= 3.0
+    assert_array_equal(market_regime(altered, window)[: t + 1], market_regime(close, window)[: t + 1])
+
+
+@given(closes, st.integers(1, 5))
+def test_a_market_regime_is_known_when_its_memory_is(close, window):
+    assert np.isnan(market_regime(close, window)[: 5 * window]).all()
+    assert np.isfinite(market_regime(np.linspace(1, 2, 30), window)[5 * window :]).all()
+
+
+def test_a_market_regime_compares_a_window_with_the_volatility_before_it():
+    quiet = np.tile([0.01, -0.01], 20)  # a root mean square of 0.01 a bar
+    for total, expected in ((0.011, 1.0), (0.009, 0.0), (-0.009, 0.0), (-0.011, -1.0)):  # beside ½ · 0.01 · √4
+        close = np.exp(np.cumsum(np.append(quiet, [total, 0.0, 0.0, 0.0])))
+        assert market_regime(close, 4)[-1] == expected
+    assert np.isnan(market_regime(np.ones(60), 4)).all()
 
 
 def test_no_move_is_not_up_and_has_no_volatility():
