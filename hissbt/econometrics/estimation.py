@@ -106,10 +106,15 @@ def statsmodels_model(model, y: np.ndarray, x: np.ndarray):
     common = {"k_regimes": model.regimes, "switching_variance": model.switching_variance}
     if model.expanded:
         return _expanded()(y, order=lags, exog_tvtp=drivers, switching_ar=model.switching_ar, **common)
-    regressors = np.column_stack([y[lags - back : len(y) - back] for back in range(1, lags + 1)]) if lags else None
     drivers = None if drivers is None else drivers[lags:]
+    in_mean = [drivers[:, 1 + column] for column in model.regressor_columns]
+    past = [y[lags - back : len(y) - back] for back in range(1, lags + 1)]
     return MarkovRegression(
-        y[lags:], exog=regressors, exog_tvtp=drivers, switching_exog=model.switching_ar, **common
+        y[lags:],
+        exog=np.column_stack(in_mean + past) if in_mean + past else None,
+        exog_tvtp=drivers,
+        switching_exog=[True] * len(in_mean) + [model.switching_ar] * lags,
+        **common,
     )
 
 
@@ -150,6 +155,7 @@ def _random_start(model, own: np.ndarray, rng: np.random.Generator) -> np.ndarra
         intercepts=rng.normal(0.0, 0.5, k),
         variances=np.exp(rng.normal(-0.5, 1.0, k)),
         ar=rng.normal(0.0, 0.3 / max(model.lags, 1), parts.ar.shape),
+        slopes=rng.normal(0.0, 0.3, parts.slopes.shape),
     )
     return model.pack(random)
 
@@ -207,22 +213,27 @@ class _Units:
 
     def params(self, model, standard: np.ndarray) -> np.ndarray:
         """Return the parameters of the series as it is from those of the standardized one."""
-        parts = model.unpack(standard)
-        transition = parts.transition.copy()
+        parts, of_mean = model.unpack(standard), model.regressor_columns
+        transition, slopes = parts.transition.copy(), parts.slopes / self._spread[of_mean]
         if model.covariates:
             transition[:, 1:] /= self._spread[:, None]
             transition[:, 0] -= np.einsum("icj,c->ij", transition[:, 1:], self._center)
-        return model.pack(self._scaled(parts._replace(transition=transition), self.scale))
+        intercepts = parts.intercepts - slopes @ self._center[of_mean]
+        shifted = parts._replace(transition=transition, intercepts=intercepts, slopes=slopes)
+        return model.pack(self._scaled(shifted, self.scale))
 
     def standard_params(self, model, params: np.ndarray) -> np.ndarray:
         """Undo ``params``."""
-        parts = model.unpack(params)
-        transition = parts.transition.copy()
+        parts, of_mean = model.unpack(params), model.regressor_columns
+        transition, slopes = parts.transition.copy(), parts.slopes * self._spread[of_mean]
         if model.covariates:
             transition[:, 0] += np.einsum("icj,c->ij", transition[:, 1:], self._center)
             transition[:, 1:] *= self._spread[:, None]
-        return model.pack(self._scaled(parts._replace(transition=transition), 1 / self.scale))
+        intercepts = parts.intercepts + parts.slopes @ self._center[of_mean]
+        shifted = parts._replace(transition=transition, intercepts=intercepts, slopes=slopes)
+        return model.pack(self._scaled(shifted, 1 / self.scale))
 
     @staticmethod
     def _scaled(parts, scale: float):
-        return parts._replace(intercepts=parts.intercepts * scale, variances=parts.variances * scale**2)
+        of_returns = {"intercepts": parts.intercepts * scale, "slopes": parts.slopes * scale}
+        return parts._replace(**of_returns, variances=parts.variances * scale**2)

@@ -42,7 +42,9 @@ class MarkovParts(NamedTuple):
     transition: np.ndarray
     """[K-1,1+C,K] to, coefficient, from: logits against the last regime; without covariates probabilities."""
     intercepts: np.ndarray
-    """[K] in units of the returns: the mean itself where there are no lags, or the model is expanded."""
+    """[K] in units of the returns: the mean itself where nothing else is in it, or the model is expanded."""
+    slopes: np.ndarray
+    """[K,R] of the regressors in the mean, in units of the returns per unit of the covariate."""
     variances: np.ndarray
     """[K]"""
     ar: np.ndarray
@@ -65,6 +67,9 @@ class MarkovSwitching:
     of what explains its regime. Forecasts then hold the last covariates."""
     lags: int = 0
     """Past returns in the mean."""
+    regressors: tuple[str, ...] = ()
+    """Which of the covariates are in the mean as well, with a slope in each regime, as many bars back as ``lag``
+    says: at 0 the mean of a bar, too, is explained by the bar itself."""
     expanded: bool = False
     """Whether lags are deviations from the mean of the regime they were made in (Hamilton 1989), which takes
     K^lags states; otherwise they are plain regressors."""
@@ -73,6 +78,7 @@ class MarkovSwitching:
 
     def __post_init__(self):
         object.__setattr__(self, "covariates", tuple(self.covariates))
+        object.__setattr__(self, "regressors", tuple(self.regressors))
         if self.regimes < 2 or self.lags < 0 or self.lag not in (0, 1):
             raise ConfigError(
                 f"{self.regimes} regimes with {self.lags} lags and covariates {self.lag} bars back are no model: "
@@ -80,11 +86,23 @@ class MarkovSwitching:
             )
         if self.expanded and not self.lags:
             raise ConfigError("an expanded model without lags is a plain one: give lags, or leave expanded out")
+        if self.expanded and self.regressors:
+            raise ConfigError("an expanded model has no regressors in its mean: leave one of the two out")
+        if len(set(self.regressors) & set(self.covariates)) < len(self.regressors):
+            raise ConfigError(
+                f"regressors {self.regressors} are not among the covariates {self.covariates}, each once: name "
+                "them there too"
+            )
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the columns of a row: the return, then the covariates."""
         return ("log_return", *self.covariates)
+
+    @property
+    def regressor_columns(self) -> list[int]:
+        """Which of the covariates the regressors are, by position."""
+        return [self.covariates.index(name) for name in self.regressors]
 
     @property
     def first_row(self) -> int:
@@ -120,7 +138,10 @@ class MarkovSwitching:
     # --- parameters: one vector in statsmodels' order, or by what they mean ---------------------------------
 
     def names(self) -> tuple[str, ...]:
-        """Return a name for each parameter, regimes counted from 1: ``p[1->2].hml``, ``sigma2[1]``."""
+        """Return a name for each parameter, regimes counted from 1: ``p[1->2].hml``, ``sigma2[1]``.
+
+        A slope in the mean has the name of its regressor: ``hml[1]``.
+        """
         numbers = range(1, self.regimes + 1)
         terms = ("", *(f".{name}" for name in self.covariates))
         terms = (".const", *terms[1:]) if self.covariates else terms
@@ -129,7 +150,7 @@ class MarkovSwitching:
         variance = [f"sigma2{k}" for k in (each if self.switching_variance else [""])]
         return (
             *(f"p[{j}->{i}]{term}" for i in numbers[:-1] for term in terms for j in numbers),
-            *(f"const{k}" for k in each),
+            *(f"{name}{k}" for name in ("const", *self.regressors) for k in each),
             *(variance + ar if self.expanded else ar + variance),
         )
 
@@ -138,16 +159,18 @@ class MarkovSwitching:
         k, terms = self.regimes, 1 + len(self.covariates)
         n_ar = self.lags * (k if self.switching_ar else 1)
         n_variances = k if self.switching_variance else 1
-        sizes = [k * (k - 1) * terms, k, *((n_variances, n_ar) if self.expanded else (n_ar, n_variances))]
+        tail = (n_variances, n_ar) if self.expanded else (n_ar, n_variances)
+        sizes = [k * (k - 1) * terms, k, k * len(self.regressors), *tail]
         if len(params) != sum(sizes):
             raise ConfigError(f"{len(params)} parameters are not those of this model, which has {sum(sizes)}")
-        transition, intercepts, third, fourth = np.split(
+        transition, intercepts, slopes, *rest = np.split(
             np.asarray(params, dtype=np.float64), np.cumsum(sizes)[:-1]
         )
-        variances, ar = (third, fourth) if self.expanded else (fourth, third)
+        variances, ar = rest if self.expanded else rest[::-1]
         return MarkovParts(
             transition.reshape(k - 1, terms, k),
             intercepts,
+            slopes.reshape(-1, k).T,
             np.broadcast_to(variances, k),
             np.broadcast_to(ar.reshape(self.lags, -1).T, (k, self.lags)) if self.lags else np.empty((k, 0)),
         )
@@ -157,7 +180,7 @@ class MarkovSwitching:
         ar = (parts.ar if self.switching_ar else parts.ar[:1]).T.ravel()
         variances = parts.variances if self.switching_variance else parts.variances[:1]
         tail = (variances, ar) if self.expanded else (ar, variances)
-        return np.concatenate([parts.transition.ravel(), parts.intercepts, *tail])
+        return np.concatenate([parts.transition.ravel(), parts.intercepts, parts.slopes.T.ravel(), *tail])
 
     def ordered(self, params: np.ndarray) -> np.ndarray:
         """Return the parameters of the same model with its regimes in order of variance, then of intercept."""
@@ -169,8 +192,7 @@ class MarkovSwitching:
         parts = self.unpack(params)
         whole = self._whole(parts.transition)[order][..., order]  # [K,1+C,K]
         transition = whole[:-1] - whole[-1:] if self.covariates else whole[:-1]
-        ar = parts.ar[order]
-        return self.pack(MarkovParts(transition, parts.intercepts[order], parts.variances[order], ar))
+        return self.pack(MarkovParts(transition, *(part[order] for part in parts[1:])))
 
     def _whole(self, transition: np.ndarray) -> np.ndarray:
         """Return transition parameters [K,1+C,K] with those of the last regime, which follow from the others."""
@@ -273,5 +295,8 @@ class MarkovFit:
         whole = model._whole(parts.transition).transpose(2, 0, 1)  # [K,K,1+C] from, to
         if not model.covariates:
             whole = np.log(np.maximum(whole, regime_filter.LEAST_PROBABILITY))
-        arrays = (np.ascontiguousarray(a) for a in (whole, parts.intercepts, parts.ar, parts.variances))
+        slopes = np.zeros((model.regimes, len(model.covariates)))
+        slopes[:, model.regressor_columns] = parts.slopes
+        of_mean = (parts.intercepts, slopes, parts.ar)
+        arrays = (np.ascontiguousarray(a) for a in (whole, *of_mean, parts.variances))
         return (*arrays, model.expanded, model.lag)

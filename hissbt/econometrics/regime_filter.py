@@ -5,11 +5,12 @@ z(r) = x(r - lag):
 
     P(s(r) = i | s(r-1) = j) = softmax_i(coef[j,i,0] + coef[j,i,1:] · z(r))
     y(r) ~ N(mean, variances[s(r)])
-    mean = intercepts[s(r)] + Σ_l ar[s(r),l] (y(r-l) - shift(l))
+    mean = intercepts[s(r)] + slopes[s(r)] · z(r) + Σ_l ar[s(r),l] (y(r-l) - shift(l))
 
-where shift is 0, or intercepts[s(r-l)] in the expanded model, whose mean looks back at the regimes of the last L
-rows. So what is carried is the joint log probability of the last max(L, 1) regimes, the newest first: K^max(L,1)
-numbers, whatever came before. Before the first row it is the steady state of the first transition matrix.
+where slopes are 0 for covariates that drive transitions only. The shift is 0, or intercepts[s(r-l)] in the
+expanded model, whose mean looks back at the regimes of the last L rows. So what is carried is the joint log
+probability of the last max(L, 1) regimes, the newest first: K^max(L,1) numbers, whatever came before. Before the
+first row it is the steady state of the first transition matrix.
 
 Hamilton, "A new approach to the economic analysis of nonstationary time series and the business cycle",
 Econometrica 57(2), 1989; Filardo, "Business-cycle phases and their transitional dynamics", JBES 12(3), 1994.
@@ -69,10 +70,12 @@ def _log_sum_exp(values: np.ndarray) -> float:
 
 
 @njit(cache=True)
-def _mean(i, before, intercepts, ar, lags, expanded) -> float:
+def _mean(i, before, intercepts, slopes, ar, z, lags, expanded) -> float:
     """Return the mean of a row under regime i, when the regimes before it have the index ``before``."""
     k, n_lags = ar.shape
     value = intercepts[i]
+    for c in range(len(z)):
+        value += slopes[i, c] * z[c]
     for back in range(n_lags):
         shift = intercepts[(before // k ** (n_lags - 1 - back)) % k] if expanded else 0.0
         value += ar[i, back] * (lags[back] - shift)
@@ -98,13 +101,13 @@ def _marginal(joint: np.ndarray, out: np.ndarray) -> None:
 
 
 @njit(cache=True)
-def _forecast(predicted, intercepts, ar, variances, lags, expanded, out) -> None:
+def _forecast(predicted, intercepts, slopes, ar, variances, z, lags, expanded, out) -> None:
     """Write mean and standard deviation of the next row: of the mixture over all regimes."""
     first = second = 0.0
     for i in range(predicted.shape[0]):
         for before in range(predicted.shape[1]):
             weight = math.exp(predicted[i, before])
-            mean = _mean(i, before, intercepts, ar, lags, expanded)
+            mean = _mean(i, before, intercepts, slopes, ar, z, lags, expanded)
             first += weight * mean
             second += weight * (variances[i] + mean * mean)
     out[0] = first
@@ -112,7 +115,7 @@ def _forecast(predicted, intercepts, ar, variances, lags, expanded, out) -> None
 
 
 @njit(cache=True)
-def step(coef, intercepts, ar, variances, expanded, lag, y, x, state, out) -> None:
+def step(coef, intercepts, slopes, ar, variances, expanded, lag, y, x, state, out) -> None:
     """Take one row and advance ``state`` in place.
 
     Writes to ``out`` [3K+3]: filtered [K], given rows up to this one; predicted [K], given those before; ahead
@@ -139,7 +142,7 @@ def step(coef, intercepts, ar, variances, expanded, lag, y, x, state, out) -> No
             _marginal(joint, out[k : 2 * k])
             for i in range(k):
                 for before in range(len(log_joint)):
-                    error = y - _mean(i, before, intercepts, ar, lags, expanded)
+                    error = y - _mean(i, before, intercepts, slopes, ar, z, lags, expanded)
                     joint[i, before] -= 0.5 * (error * error / variances[i] + math.log(variances[i]) + LOG_2PI)
             out[3 * k + 2] = _log_sum_exp(joint.ravel())
             joint -= out[3 * k + 2]
@@ -156,11 +159,12 @@ def step(coef, intercepts, ar, variances, expanded, lag, y, x, state, out) -> No
     if row >= n_lags:
         ahead = _predict(log_joint, transition_matrix(coef, covariates))
         _marginal(ahead, out[2 * k : 3 * k])
-        _forecast(ahead, intercepts, ar, variances, lags, expanded, out[3 * k : 3 * k + 2])
+        moments = out[3 * k : 3 * k + 2]
+        _forecast(ahead, intercepts, slopes, ar, variances, covariates, lags, expanded, moments)
 
 
 @njit(cache=True)
-def scan(coef, intercepts, ar, variances, expanded, lag, y, x, state, out) -> None:
+def scan(coef, intercepts, slopes, ar, variances, expanded, lag, y, x, state, out) -> None:
     """``step`` over y [T] and x [T,C] into ``out`` [T,3K+3]."""
     for t in range(len(y)):
-        step(coef, intercepts, ar, variances, expanded, lag, y[t], x[t], state, out[t])
+        step(coef, intercepts, slopes, ar, variances, expanded, lag, y[t], x[t], state, out[t])

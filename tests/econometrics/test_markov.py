@@ -123,12 +123,15 @@ def test_filtered_is_not_smoothed():
 def random_fits(draw):
     """A model with random parameters, and a series that it can be run over."""
     lags = draw(st.integers(0, 2))
+    covariates = ("a", "b")[: draw(st.integers(0, 2))]
+    expanded = draw(st.booleans()) if lags else False
     model = MarkovSwitching(
         regimes=draw(st.integers(2, 4 if lags < 2 else 3)),
-        covariates=("a", "b")[: draw(st.integers(0, 2))],
+        covariates=covariates,
         lag=draw(st.integers(0, 1)),
         lags=lags,
-        expanded=draw(st.booleans()) if lags else False,
+        regressors=() if expanded else draw(st.permutations(covariates))[: draw(st.integers(0, 2))],
+        expanded=expanded,
         switching_ar=draw(st.booleans()),
         switching_variance=draw(st.booleans()),
     )
@@ -204,6 +207,7 @@ def test_the_order_of_regimes_changes_no_likelihood(case):
     fit, returns, covariates = case
     ordered = MarkovFit(fit.model, tuple(fit.model.ordered(np.array(fit.params)).tolist()))
     assert (np.diff(ordered.parts.variances) >= 0).all()
+    assert sorted(ordered.parts.slopes.ravel()) == sorted(fit.parts.slopes.ravel())
     ours, theirs = (f.filter(returns, covariates) for f in (fit, ordered))
     assert_allclose(theirs.log_density, ours.log_density, rtol=1e-8, atol=1e-10)
     assert_allclose(np.sort(theirs.filtered), np.sort(ours.filtered), atol=1e-8)
@@ -216,6 +220,20 @@ def test_moments_ahead_are_those_of_the_mixture():
         assert mean == pytest.approx(weights @ [0.001, -0.002])
         second = weights @ [1e-4 + 0.001**2, 4e-4 + 0.002**2]
         assert deviation == pytest.approx(np.sqrt(second - mean**2))
+
+
+def test_a_regressor_moves_the_mean_of_the_row_that_its_lag_says_and_what_is_expected_before():
+    slopes = np.array([0.5, -2.0])
+    params = (0.0, 0.0, 0.0, 0.0, 0.1, 0.2, *slopes, 1.0, 1.0)  # transitions of one half whatever x is
+    returns, x = np.zeros(4), np.array([[0.0], [3.0], [0.0], [0.0]])
+    for lag, moved in ((1, 2), (0, 1)):
+        fit = MarkovFit(MarkovSwitching(covariates=("x",), lag=lag, regressors=("x",)), params)
+        path = fit.filter(returns, x)
+        means = np.array([0.1, 0.2]) + np.where(np.arange(4)[:, None] == moved, 3.0 * slopes, 0.0)
+        densities = np.exp(-0.5 * means**2) / np.sqrt(2 * np.pi)
+        assert_allclose(path.log_density[lag:], np.log(path.predicted * densities @ [1, 1])[lag:])
+        # At lag 0 the covariates of the next bar are not known: those of this one stand for them.
+        assert path.expected_return[1] == pytest.approx(path.ahead[1] @ ([0.1, 0.2] + 3.0 * slopes))
 
 
 def test_an_expanded_variance_belongs_to_the_regime_of_the_row():
@@ -295,6 +313,47 @@ def test_standard_errors_are_those_that_statsmodels_has_at_the_same_point(driven
     assert_allclose(np.array(fit.errors_robust) * units, np.sqrt(np.diag(result.cov_params_robust)), rtol=1e-3)
 
 
+@pytest.fixture(scope="module", params=[1, 0], ids=["lag 1", "lag 0"])
+def with_regressor(request):
+    """A series whose mean follows a covariate too, one way when calm, the other when wild; and a fit to it."""
+    returns, covariate = two_regimes(500, seed=2)
+    wild = np.abs(returns) > 0.025
+    driver = np.append(0.0, covariate[:-1, 0]) if request.param else covariate[:, 0]
+    returns = returns + np.where(wild, -0.03, 0.006) * driver
+    covariates = np.column_stack([covariate[:, 0], np.sin(np.arange(500.0))])
+    model = MarkovSwitching(covariates=("x", "wave"), regressors=("x",), lag=request.param)
+    return returns, covariates, model.fit(returns, covariates, starts=2, seed=3)
+
+
+def test_a_slope_in_the_mean_is_found_in_each_regime(with_regressor):
+    fit = with_regressor[2]
+    values = dict(zip(fit.model.names(), zip(fit.params, fit.errors_robust, strict=True), strict=True))
+    for name, sign in (("x[1]", 1), ("x[2]", -1)):
+        value, error = values[name]
+        assert sign * value > 3 * error
+
+
+def test_a_fit_with_a_regressor_is_that_of_statsmodels_at_the_same_point(with_regressor):
+    returns, covariates, fit = with_regressor
+    assert_equals_statsmodels(fit, returns, covariates)
+    units = np.array([*[1.0] * 6, *[100.0] * 4, *[1e4] * 2])
+    result = statsmodels_model(fit.model, 100 * returns, covariates).smooth(units * fit.params)
+    assert fit.log_likelihood - fit.n_obs * np.log(100) == pytest.approx(result.llf, abs=1e-6)
+    assert_allclose(fit.errors_approx * units, np.sqrt(np.diag(result.cov_params_approx)), rtol=1e-3)
+    assert_allclose(fit.errors_robust * units, np.sqrt(np.diag(result.cov_params_robust)), rtol=1e-3)
+
+
+def test_units_change_a_fit_with_a_regressor_by_their_factor_only(with_regressor):
+    returns, covariates, fit = with_regressor
+    scaled = fit.model.fit(100 * returns, 7.0 + 10 * covariates, starts=2, seed=3)
+    assert scaled.log_likelihood + fit.n_obs * np.log(100) == pytest.approx(fit.log_likelihood, abs=1e-6)
+    assert_allclose(scaled.parts.slopes, 10 * fit.parts.slopes, rtol=1e-5)
+    moved = 100 * fit.parts.intercepts - 7.0 * scaled.parts.slopes[:, 0]
+    assert_allclose(scaled.parts.intercepts, moved, rtol=1e-5, atol=1e-6)
+    again = fit.model.fit(returns, covariates, starts=0, near=fit, errors=False)
+    assert_allclose(again.params, fit.params, rtol=1e-3, atol=1e-5)
+
+
 def test_the_same_seed_gives_the_same_fit_and_a_fit_can_start_at_another(driven):
     returns, covariate, fit = driven
     assert fit.model.fit(returns, covariate, starts=2, seed=3) == fit
@@ -303,9 +362,9 @@ def test_the_same_seed_gives_the_same_fit_and_a_fit_can_start_at_another(driven)
     assert again.errors_robust is None
 
 
-def test_a_fit_survives_json(driven):
-    fit = driven[2]
-    assert MarkovFit.from_dict(json.loads(json.dumps(fit.to_dict()))) == fit
+def test_a_fit_survives_json(driven, with_regressor):
+    for fit in (driven[2], with_regressor[2]):
+        assert MarkovFit.from_dict(json.loads(json.dumps(fit.to_dict()))) == fit
 
 
 def test_three_regimes_are_ordered_by_variance():
@@ -331,6 +390,12 @@ def test_what_is_no_model_or_no_series_is_refused():
         MarkovSwitching(covariates=("x",), lag=2)
     with pytest.raises(ConfigError, match="expanded model without lags"):
         MarkovSwitching(expanded=True)
+    with pytest.raises(ConfigError, match="not among the covariates"):
+        MarkovSwitching(covariates=("x",), regressors=("y",))
+    with pytest.raises(ConfigError, match="each once"):
+        MarkovSwitching(covariates=("x",), regressors=("x", "x"))
+    with pytest.raises(ConfigError, match="no regressors in its mean"):
+        MarkovSwitching(covariates=("x",), regressors=("x",), lags=1, expanded=True)
     model = MarkovSwitching(covariates=("x",))
     with pytest.raises(ConfigError, match="do not fit"):
         model.fit(np.zeros(50))
