@@ -111,8 +111,8 @@ def test_the_classification_of_the_article_agrees_with_itself():
 
 def test_every_published_coefficient_has_a_name_in_our_model():
     for published in MARKOV:
-        names = MarkovSwitching(published.regimes, published.covariates).names()
-        assert set(names) == set(published.coefficients)
+        model = MarkovSwitching(published.regimes, published.covariates, regressors=published.regressors)
+        assert set(model.names()) == set(published.coefficients)
 
 
 # --- the spans
@@ -218,9 +218,12 @@ def test_every_network_is_trained_with_every_seed():
 
 def published_fit(estimate: Estimate, data, protocol) -> MarkovFit:
     """Stands for an estimation, which takes minutes: the article's coefficients."""
-    model = MarkovSwitching(estimate.published.regimes, estimate.published.covariates, lag=estimate.lag)
-    params = tuple(estimate.published.coefficients[name][0] for name in model.names())
-    errors = tuple(estimate.published.coefficients[name][1] for name in model.names())
+    published = estimate.published
+    model = MarkovSwitching(
+        published.regimes, published.covariates, lag=estimate.lag, regressors=published.regressors
+    )
+    params = tuple(published.coefficients[name][0] for name in model.names())
+    errors = tuple(published.coefficients[name][1] for name in model.names())
     return MarkovFit(model, params, 5000.0, len(data.x), True, 1, 1, errors, errors)
 
 

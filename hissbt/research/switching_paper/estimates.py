@@ -28,7 +28,7 @@ class Estimate:
     def fit(self, data: Material, protocol: Protocol) -> MarkovFit:
         """Fit to all returns of the protocol's span; covariates are standardized, so that coefficients compare."""
         names = self.published.covariates
-        model = MarkovSwitching(self.published.regimes, names, lag=self.lag)
+        model = MarkovSwitching(self.published.regimes, names, lag=self.lag, regressors=self.published.regressors)
         measures = data.raw[:, [INPUTS.index(name) for name in names]]
         standard = (measures - measures.mean(axis=0)) / measures.std(axis=0) if names else None
         harder = bool(names) + (self.published.regimes > 2)
@@ -50,7 +50,7 @@ def compared(estimate: Estimate, fit: MarkovFit) -> dict:
         at = names.index(name)
         ours, robust = fit.params[at], fit.errors_robust[at]
         # Variances and plain probabilities are positive in any model.
-        free = name.startswith("const") or "." in name
+        free = "." in name or not name.startswith(("sigma2", "p["))
         rows.append(
             {
                 "name": name,
@@ -68,6 +68,7 @@ def compared(estimate: Estimate, fit: MarkovFit) -> dict:
         "table": estimate.published.table,
         "regimes": estimate.published.regimes,
         "covariates": list(estimate.published.covariates),
+        "regressors": list(estimate.published.regressors),
         "lag": estimate.lag if estimate.published.covariates else None,
         "rows": rows,
         "log_likelihood": fit.log_likelihood,

@@ -103,12 +103,7 @@ def _markov(results: Mapping) -> list[Section]:
         sections.append(section(heading, pair(*map(_coefficients, own)) + _claim(results, name)))
     appendix = [fit for fit in fits if fit["table"].startswith("Appendix")]
     content = "".join(map(_coefficients, appendix)) + "<h3>All models</h3>" + _criteria(fits)
-    remark = note(
-        [
-            "The article's model with HML in the mean too (the first of its appendix 7.2) is not repeated.",
-            "Regimes are ordered by variance. Covariates are standardized over the span.",
-        ]
-    )
+    remark = note(["Regimes are ordered by variance. Covariates are standardized over the span."])
     return [*sections, section("Appendix: three regimes", content + remark + _claim(results, "Appendix"))]
 
 
@@ -151,6 +146,7 @@ def _criteria(fits: Sequence[Mapping]) -> str:
         "",
         "Regimes",
         "Covariates",
+        "In the mean",
         "Lag",
         "Bars",
         "Log-likelihood",
@@ -166,6 +162,7 @@ def _criteria(fits: Sequence[Mapping]) -> str:
                 escape(fit["table"]),
                 str(fit["regimes"]),
                 escape(", ".join(fit["covariates"]) or "none"),
+                escape(", ".join(fit["regressors"]) or "none"),
                 NOTHING if fit["lag"] is None else str(fit["lag"]),
                 f"{fit['n_obs']:,}",
                 f"{fit['log_likelihood']:,.2f}",

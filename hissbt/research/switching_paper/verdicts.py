@@ -6,8 +6,8 @@ below, and else is not shown. A coefficient differs from 0 where it is more than
 
 from collections.abc import Mapping, Sequence
 
+from hissbt.research.switching_paper.estimates import CERTAIN
 from hissbt.research.switching_paper.protocol import TWINS
-from hissbt.research.switching_paper.tables import MARKOV
 
 
 def verdicts(results: Mapping) -> dict[str, str]:
@@ -72,21 +72,26 @@ def two_or_three(fits: Mapping) -> str:
     """Appendix: two states are more realistic than three."""
     two, three = fits["Table 1", None], fits["Appendix 7.1", None]
     holds = two["bic"] < three["bic"]
-    fit = fits["Appendix 7.2", 1]
-    slopes = [row for row in fit["rows"] if row["name"].endswith(".hml")]
-    vague = sum(not row["differs_from_0"] for row in slopes)
+    slopes = [row for row in fits["Appendix 7.2", 1]["rows"] if row["name"].endswith(".hml")]
+    in_mean = fits["Appendix 7.2, HML in the mean too", 1]
+    means = [row for row in in_mean["rows"] if row["name"].startswith("hml")]
+    lower = "lower" if in_mean["bic"] < fits["Appendix 7.2", 1]["bic"] else "not lower"
     return (
         f"That two regimes describe the returns better than three {'holds' if holds else 'does not hold'} here "
         f"by BIC: {two['bic']:,.1f} with two and {three['bic']:,.1f} with three, constant probabilities (lower "
-        f"is better). With three regimes and HML a bar before, {vague} of {len(slopes)} coefficients of HML do "
-        f"not differ from zero; the article's own do not in {_vague_published()} of {len(slopes)}."
+        f"is better). With three regimes and HML a bar before, {_vague(slopes)} of {len(slopes)} coefficients of "
+        f"HML in the transitions do not differ from zero; the article's own do not in {_vague_published(slopes)} "
+        f"of {len(slopes)}. In the mean as well, {_vague(means)} of {len(means)} do not, the article's in "
+        f"{_vague_published(means)}, and BIC is {lower} than without."
     )
 
 
-def _vague_published() -> int:
-    (published,) = (model for model in MARKOV if model.table == "Appendix 7.2")
-    slopes = [pair for name, pair in published.coefficients.items() if name.endswith(".hml")]
-    return sum(abs(coefficient) <= 1.96 * error for coefficient, error in slopes)
+def _vague(rows: Sequence[Mapping]) -> int:
+    return sum(not row["differs_from_0"] for row in rows)
+
+
+def _vague_published(rows: Sequence[Mapping]) -> int:
+    return sum(abs(row["published"]) <= CERTAIN * row["published_error"] for row in rows)
 
 
 def switching_helps(classification: Mapping) -> str:
