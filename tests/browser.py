@@ -8,7 +8,8 @@ import os
 import re
 import shutil
 import tempfile
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,20 +42,57 @@ def find_browser() -> str:
     return found
 
 
-def visit(
-    page: Path, value: str = "null", *, width: int = 1280, dark: bool = False, screenshot: Path | None = None
-) -> Visit:
-    """Open ``page`` and return what was seen once the JavaScript ``value`` has settled.
+class Browser:
+    """A browser that runs; each of its visits has a context of its own, without the state of any other."""
 
-    ``width`` is in pixels, below 600 those of a phone. ``screenshot`` is where a picture of the whole page is
-    written, however long.
-    """
-    return asyncio.run(asyncio.wait_for(_visit(page, value, width, dark, screenshot), _SECONDS))
+    def __init__(self, runner: asyncio.Runner, address: str):
+        self._runner, self._address = runner, address
+
+    def visit(
+        self,
+        page: Path,
+        value: str = "null",
+        *,
+        width: int = 1280,
+        dark: bool = False,
+        screenshot: Path | None = None,
+    ) -> Visit:
+        """Open ``page`` and return what was seen once the JavaScript ``value`` has settled.
+
+        ``width`` is in pixels, below 600 those of a phone. ``screenshot`` is where a picture of the whole page is
+        written, however long.
+        """
+        seen = _visit(self._address, page, value, width, dark, screenshot)
+        return self._runner.run(asyncio.wait_for(seen, _SECONDS))
 
 
-async def _visit(page, value, width, dark, screenshot) -> Visit:
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """Start a headless Chromium, and end it afterwards."""
+    with asyncio.Runner() as runner, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process, address, silent = runner.run(asyncio.wait_for(_start(profile), _SECONDS))
+        try:
+            yield Browser(runner, address)
+        finally:
+            process.kill()
+            runner.run(process.wait())
+            silent.cancel()
+
+
+async def _start(profile: str) -> tuple[asyncio.subprocess.Process, str, asyncio.Task]:
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+    options += ["--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
+    browser = await asyncio.create_subprocess_exec(
+        find_browser(), *options, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    address = await _address(browser.stderr)
+    silent = asyncio.create_task(browser.stderr.read())  # a full pipe would stop the browser
+    return browser, address, silent
+
+
+async def _visit(address, page, value, width, dark, screenshot) -> Visit:
     seen = Visit()
-    async with _tab(seen) as ask:
+    async with _tab(address, seen) as ask:
         small = width < 600
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": small}
         await ask("Emulation.setDeviceMetricsOverride", **screen)
@@ -89,7 +127,8 @@ class _Tab:
         self._session = {}
 
     async def open(self) -> None:
-        target = (await self("Target.createTarget", url="about:blank"))["targetId"]
+        context = await self("Target.createBrowserContext", disposeOnDetach=True)
+        target = (await self("Target.createTarget", url="about:blank", **context))["targetId"]
         session = await self("Target.attachToTarget", targetId=target, flatten=True)
         self._session = {"sessionId": session["sessionId"]}
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -127,27 +166,14 @@ class _Tab:
 
 
 @asynccontextmanager
-async def _tab(seen: Visit):
-    """Start a browser of its own, without any state, and yield an open tab of it."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-        options += ["--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
-        browser = await asyncio.create_subprocess_exec(
-            find_browser(), *options, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-        )
-        address = await _address(browser.stderr)
-        silent = asyncio.create_task(browser.stderr.read())  # a full pipe would stop the browser
-        try:
-            async with aiohttp.ClientSession() as http, http.ws_connect(address, max_msg_size=0) as socket:
-                tab = _Tab(socket, seen)
-                listening = asyncio.create_task(tab.listen())
-                await tab.open()
-                yield tab
-                listening.cancel()
-        finally:
-            browser.kill()
-            await browser.wait()
-            silent.cancel()
+async def _tab(address: str, seen: Visit):
+    """Yield an open tab, which is gone together with all its state when the connection ends."""
+    async with aiohttp.ClientSession() as http, http.ws_connect(address, max_msg_size=0) as socket:
+        tab = _Tab(socket, seen)
+        listening = asyncio.create_task(tab.listen())
+        await tab.open()
+        yield tab
+        listening.cancel()
 
 
 async def _address(stderr: asyncio.StreamReader) -> str:

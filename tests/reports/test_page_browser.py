@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from browser import find_browser, visit
+from browser import Browser, Visit, browsing, find_browser
 from page_inputs import page_inputs
 
 from hissbt.feeds import load_bars
@@ -42,6 +42,12 @@ SORTED = """
 
 
 @pytest.fixture(scope="module")
+def browser() -> Browser:
+    with browsing() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
 def bars():
     return load_bars("sp500")[4000:4120]
 
@@ -52,47 +58,64 @@ def page(bars, tmp_path_factory):
     return run_page(tmp_path_factory.mktemp("page") / "report.html", **inputs)
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
-def test_every_chart_is_drawn_without_an_error_or_a_request(page, width, dark):
-    seen = visit(page, DRAWN, width=width, dark=dark)
+def all_of(**expressions: str) -> str:
+    """Return JavaScript for an object of what these come to, one after the other."""
+    return f"(async () => ({{{', '.join(f'{name}: await ({text})' for name, text in expressions.items())}}}))()"
+
+
+@pytest.fixture(scope="module")
+def wide(browser, page) -> Visit:
+    return browser.visit(page, all_of(drawn=DRAWN, zoomed=ZOOMED, sorted=SORTED))
+
+
+@pytest.fixture(scope="module")
+def narrow(browser, page) -> Visit:
+    """On a phone, in its dark theme."""
+    return browser.visit(page, all_of(drawn=DRAWN, widths=WIDTHS), width=390, dark=True)
+
+
+@pytest.mark.parametrize("screen", ["wide", "narrow"])
+def test_every_chart_is_drawn_without_an_error_or_a_request(screen, request):
+    seen = request.getfixturevalue(screen)
     assert seen.errors == []
     assert seen.requests == []
-    assert seen.value["price-chart"] > 10
-    assert seen.value["account-chart"] >= 5
-    assert seen.value["waterfall-chart"] >= 3
-    assert seen.value["costs-chart"] >= 2
+    drawn = seen.value["drawn"]
+    assert drawn["price-chart"] > 10
+    assert drawn["account-chart"] >= 5
+    assert drawn["waterfall-chart"] >= 3
+    assert drawn["costs-chart"] >= 2
 
 
-def test_a_phone_need_not_scroll_sideways(page):
-    whole, visible = visit(page, WIDTHS, width=390).value
+def test_a_phone_need_not_scroll_sideways(narrow):
+    whole, visible = narrow.value["widths"]
     assert whole <= visible == 390
 
 
-def test_zooming_into_one_chart_zooms_into_all(page):
-    for first, last in visit(page, ZOOMED).value:
+def test_zooming_into_one_chart_zooms_into_all(wide):
+    for first, last in wide.value["zoomed"]:
         assert (first[:10], last[:10]) == ("2015-01-05", "2015-02-05")
 
 
-def test_a_click_on_a_head_sorts_the_trades(page):
-    found = visit(page, SORTED).value
+def test_a_click_on_a_head_sorts_the_trades(wide):
+    found = wide.value["sorted"]
     assert len(found) > 1
     assert found == sorted(found, reverse=True)
 
 
-def test_the_smallest_run_is_drawn_too(bars, tmp_path):
+def test_the_smallest_run_is_drawn_too(browser, bars, tmp_path):
     inputs = page_inputs(bars[:1])
     inputs["metrics"]["trading"] |= dict.fromkeys(("sharpe", "total_return"), math.nan)
-    seen = visit(run_page(tmp_path / "page.html", **inputs), DRAWN)
+    seen = browser.visit(run_page(tmp_path / "page.html", **inputs), DRAWN)
     assert seen.errors == []
     assert seen.value["account-chart"] > 0
 
 
-def test_a_text_from_outside_never_runs(bars, tmp_path):
+def test_a_text_from_outside_never_runs(browser, bars, tmp_path):
     inputs = page_inputs(bars, reason=EVIL)
     inputs["run"] |= {"strategy": EVIL, "params": {EVIL: EVIL}}
     inputs["ledger"]["guard"] = EVIL
     inputs["ledger"][EVIL] = 1.0
-    seen = visit(run_page(tmp_path / "page.html", **inputs), "window.drawn.then(() => typeof hacked)")
+    seen = browser.visit(run_page(tmp_path / "page.html", **inputs), "window.drawn.then(() => typeof hacked)")
     assert seen.errors == []
     assert seen.value == "undefined"
 
@@ -117,29 +140,29 @@ def test_without_a_browser_a_test_skips_and_in_ci_fails(monkeypatch, required, e
         ("<script>setTimeout(() => { throw new Error('later') })</script>", "later"),
     ],
 )
-def test_an_error_in_a_page_is_seen(tmp_path, fault, told):
+def test_an_error_in_a_page_is_seen(browser, tmp_path, fault, told):
     faulty = tmp_path / "page.html"
     faulty.write_text(f"<!DOCTYPE html><title>page</title>{fault}", encoding="utf-8")
-    (error,) = visit(faulty).errors
+    (error,) = browser.visit(faulty).errors
     assert told in error
 
 
-def test_a_request_is_seen_and_on_our_page_forbidden(page, tmp_path):
+def test_a_request_is_seen_and_on_our_page_forbidden(browser, page, tmp_path):
     request = '<img src="http://127.0.0.1:9/pixel.png">'
     faulty = tmp_path / "page.html"
     faulty.write_text(f"<!DOCTYPE html><title>page</title>{request}", encoding="utf-8")
-    assert visit(faulty).requests == ["http://127.0.0.1:9/pixel.png"]
+    assert browser.visit(faulty).requests == ["http://127.0.0.1:9/pixel.png"]
     text = page.read_text(encoding="utf-8")
     faulty.write_text(
         text.replace("</header>", f"{request}<script>hacked = 1</script></header>"), encoding="utf-8"
     )
-    seen = visit(faulty, "window.drawn.then(() => typeof hacked)")
+    seen = browser.visit(faulty, "window.drawn.then(() => typeof hacked)")
     assert seen.value == "undefined"
     assert sum("Content Security Policy" in error for error in seen.errors) == 2
 
 
-def test_a_page_that_draws_nothing_is_seen(page, tmp_path):
+def test_a_page_that_draws_nothing_is_seen(browser, page, tmp_path):
     empty = tmp_path / "page.html"
     text = page.read_text(encoding="utf-8")
     empty.write_text(text.replace('"data":[', '"data":[],"rest":['), encoding="utf-8")
-    assert set(visit(empty, DRAWN).value.values()) == {0}
+    assert set(browser.visit(empty, DRAWN).value.values()) == {0}
