@@ -58,6 +58,8 @@ class Setup:
     """All that are not the strategy's defaults, the model among them."""
     bundle: ModelBundle | None
     """The model, loaded."""
+    bundles: tuple[ModelBundle, ...]
+    """All models of the strategy: that one, and those in its ``model_params``."""
     market: Market
     costs: Costs
     """With the market's own fees."""
@@ -86,8 +88,25 @@ class Setup:
         _check_cash(cash)
         params = dict(params or {})
         bundle = _load_bundle(params.pop("model", None) if model is None else model)
-        params |= _given_params(strategy, bundle, bars, params)
-        return cls(strategy, params, bundle, bars.market, costs, cash, funding, tuple(guards))
+        further = {
+            name: _load_bundle(params[name])
+            for name in getattr(strategy, "model_params", ())
+            if params.get(name) is not None
+        }
+        params |= further
+        bundles = tuple(found for found in (bundle, *further.values()) if found is not None)
+        params |= _given_params(strategy, bundle, bundles, bars, params)
+        return cls(strategy, params, bundle, bundles, bars.market, costs, cash, funding, tuple(guards))
+
+    @property
+    def warmup(self) -> int:
+        """Bars until the outputs of all models can be trusted; 0 without a model."""
+        return max((bundle.warmup for bundle in self.bundles), default=0)
+
+    @property
+    def trained_until(self) -> pd.Timestamp | None:
+        """The last close that any of the models was trained on."""
+        return max((parse_time(bundle.training_span["end"]) for bundle in self.bundles), default=None)
 
     def run(self, bars: Bars, since: pd.Timestamp, seed: int) -> bt.Strategy:
         """Run over all of ``bars`` and return the strategy as it was at the end; nothing is written.
@@ -124,7 +143,8 @@ def run_backtest(
 ) -> Run:
     """Run ``strategy`` over the bars that open at or after ``since`` and close at or before ``until``.
 
-    ``model`` becomes the strategy's param ``model``, and its warm-up bars before ``since`` are fed too: the first
+    ``model`` becomes the strategy's param ``model``, and its warm-up bars before ``since`` are fed too (a strategy
+    with further models names the params that hold them in its attribute ``model_params``): the first
     decision is made at the close of the bar before ``since`` and filled at the open of the first bar inside.
     Without ``since`` the run begins where the model's training span ends, or, where it does not end inside these
     bars, at the earliest bar for which there is a warm-up. ``costs`` (settings of
@@ -145,13 +165,13 @@ def run_backtest(
         bars, strategy, model=model, params=params, cash=cash, costs=costs, funding=funding, guards=guards
     )
     bundle, costs = setup.bundle, setup.costs
-    fed, first_open = _span(bars, since, until, bundle)
+    fed, first_open = _span(bars, since, until, setup)
     finished = setup.run(fed, first_open, seed)
     ledger = finished.analyzers.ledger
-    in_sample = bundle is not None and first_open < parse_time(bundle.training_span["end"])
+    in_sample = setup.trained_until is not None and first_open < setup.trained_until
     metrics = _metrics(finished, bars.market, bundle, costs, in_sample)
     record = _record(finished, bars, setup, seed)
-    notes = _notes(metrics, bundle, costs)
+    notes = _notes(metrics, setup)
     benchmark = None if _is_inverse(bars.market) else fed
     folder = write_run_folder(
         out,
@@ -195,7 +215,13 @@ def _load_bundle(model: str | Path | ModelBundle | None) -> ModelBundle | None:
     return ModelBundle.load(model) if isinstance(model, str | Path) else model
 
 
-def _given_params(strategy: type[bt.Strategy], bundle: ModelBundle | None, bars: Bars, params: dict) -> dict:
+def _given_params(
+    strategy: type[bt.Strategy],
+    bundle: ModelBundle | None,
+    bundles: Sequence[ModelBundle],
+    bars: Bars,
+    params: dict,
+) -> dict:
     """Check the user's params, and return those that follow from the model and the market."""
     known = strategy.params._getkeys()
     unknown = [key for key in params if key not in known]
@@ -207,25 +233,26 @@ def _given_params(strategy: type[bt.Strategy], bundle: ModelBundle | None, bars:
     if bundle is not None:
         if "model" not in known:
             raise StrategyError(f"{strategy.__name__} uses no model: leave it out")
-        if bundle.timeframe != format_timeframe(bars.timeframe):
-            raise BarsError(
-                f"wrong timeframe: the model was trained on bars of {bundle.timeframe}, these are of "
-                f"{format_timeframe(bars.timeframe)}: load or resample to {bundle.timeframe}"
-            )
         given["model"] = bundle
+    for used in bundles:
+        if used.timeframe != format_timeframe(bars.timeframe):
+            raise BarsError(
+                f"wrong timeframe: the model was trained on bars of {used.timeframe}, these are of "
+                f"{format_timeframe(bars.timeframe)}: load or resample to {used.timeframe}"
+            )
     if "quantity_step" in known and "quantity_step" not in params:
         given["quantity_step"] = bars.market.quantity_step
     return given
 
 
-def _span(bars: Bars, since: Time | None, until: Time | None, bundle: ModelBundle | None):
+def _span(bars: Bars, since: Time | None, until: Time | None, setup: Setup):
     """Return the bars to feed, the model's warm-up before the first one that counts, and that one's open."""
-    opens, warmup = bars.open_times, bundle.warmup if bundle else 0
+    opens, warmup = bars.open_times, setup.warmup
     if len(bars) <= warmup:
         raise BarsError(
             f"too few bars: the model needs {warmup} before the first one traded, and there are {len(bars)}"
         )
-    start = _first_out_of_sample(opens, bundle) if since is None else int(opens.searchsorted(parse_time(since)))
+    start = _first_out_of_sample(opens, setup) if since is None else int(opens.searchsorted(parse_time(since)))
     if start < warmup:
         raise BarsError(
             f"too few bars before {since}: the model needs {warmup} and there are {start}, so begin at "
@@ -235,12 +262,12 @@ def _span(bars: Bars, since: Time | None, until: Time | None, bundle: ModelBundl
     return bars[start - warmup : start + len(inside)], inside.open_times[0]
 
 
-def _first_out_of_sample(opens: pd.DatetimeIndex, bundle: ModelBundle | None) -> int:
-    """Return the first bar with a warm-up that the model was not trained on; if none, the first warm one."""
-    if bundle is None:
+def _first_out_of_sample(opens: pd.DatetimeIndex, setup: Setup) -> int:
+    """Return the first bar with a warm-up that no model was trained on; if none, the first warm one."""
+    if not setup.bundles:
         return 0
-    start = max(bundle.warmup, int(opens.searchsorted(parse_time(bundle.training_span["end"]))))
-    return start if start < len(opens) else bundle.warmup
+    start = max(setup.warmup, int(opens.searchsorted(setup.trained_until)))
+    return start if start < len(opens) else setup.warmup
 
 
 # --- what comes out
@@ -277,10 +304,10 @@ def _iso(date_number: float | None) -> str | None:
     return None if date_number is None else pd.Timestamp(to_ms(date_number), unit="ms", tz="UTC").isoformat()
 
 
-def _notes(metrics: dict, bundle: ModelBundle | None, costs: Costs) -> dict[str, str]:
-    notes = {"Taker fee": f"{costs.taker * 1e4:g} bp", "Trades": str(metrics["trading"]["trades"])}
+def _notes(metrics: dict, setup: Setup) -> dict[str, str]:
+    notes = {"Taker fee": f"{setup.costs.taker * 1e4:g} bp", "Trades": str(metrics["trading"]["trades"])}
     if metrics["in_sample"]:
-        notes["IN SAMPLE"] = f"the model was trained on bars up to {bundle.training_span['end']}"
+        notes["IN SAMPLE"] = f"the model was trained on bars up to {setup.trained_until.isoformat()}"
     return notes
 
 
@@ -313,6 +340,7 @@ def described(setup: Setup, seed: int) -> dict:
         "cash": setup.cash,
         "costs": {**setup.costs.model_dump(), "contract": "inverse" if _is_inverse(setup.market) else "linear"},
         "bundle": None if setup.bundle is None else described_bundle(setup.bundle),
+        "trained_until": None if setup.trained_until is None else setup.trained_until.isoformat(),
     }
 
 

@@ -51,7 +51,7 @@ def page_inputs(*bars, strategy=Alternating, cash=100_000.0, in_sample=False, br
             "seed": 0,
             "costs": costs,
             "source": {"sha256": bars[0].sha256},
-            "bundle": {"training_span": {"end": "2020-01-01T00:00:00+00:00"}} if in_sample else None,
+            "trained_until": "2020-01-01T00:00:00+00:00" if in_sample else None,
             "git_revision": None,
         },
         "metrics": {

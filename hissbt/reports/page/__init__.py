@@ -38,7 +38,7 @@ def run_page(
     the record of ``hissbt.trading.guards.Guards``. ``assumptions`` are shown as they are.
 
     What a run did not have is left out: ``metrics["forecast"]``, ``metrics["costs"]`` (see
-    ``hissbt.reports.costs``), ``metrics["counts"]`` (how often an assumption decided), ``run["bundle"]`` and
+    ``hissbt.reports.costs``), ``metrics["counts"]`` (how often an assumption decided), ``run["trained_until"]`` and
     ``run["funding"]``, of which symbol, expected and present are read. ``run["costs"]`` may name the ``taker`` (or
     ``commission``) that buy-and-hold pays, and the ``contract``.
     """

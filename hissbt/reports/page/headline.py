@@ -57,7 +57,7 @@ def _ended(total_return: float) -> str:
 def _grave(run: Mapping, metrics: Mapping, ledger: pd.DataFrame, trades: pd.DataFrame) -> list[tuple[str, bool]]:
     found = []
     if metrics.get("in_sample"):
-        end = time(parse_time(run["bundle"]["training_span"]["end"]))
+        end = time(parse_time(run["trained_until"]))
         found.append(f"IN SAMPLE: the model was trained on bars up to {end} UTC. These results prove nothing.")
     for span in guard_spans(ledger).query("halted").itertuples():
         found.append(

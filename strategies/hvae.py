@@ -1,0 +1,73 @@
+"""Trade a forecast only while a hierarchical VAE finds the market normal, and less the stranger it finds it."""
+
+import backtrader as bt
+
+from hissbt.errors import StrategyError
+from hissbt.strategies.hiss import HiSSStrategy
+from hissbt.trading.params import PROBABILITY, check_params
+
+
+class HVAEStrategy(HiSSStrategy):
+    """HiSSStrategy, in normal times: the forecast of ``model`` behind the p-values of ``latent``.
+
+    ``latent`` is a bundle of kind hvae. The p-value of its top level says how often, on bars held out from its
+    training, a window was as strange as the one that ends now. Below ``least_normal`` nothing is entered and a
+    position is closed, for the reason regime; from there up to ``fully_normal`` the size of an entry grows
+    linearly, from nothing to that of HiSSStrategy. ``regimes`` are numbers of clusters of the top latent, the
+    calmest is 0: in any other nothing is held either. None allows all.
+
+    Everything else is as in ``hissbt.strategies.hiss.HiSSStrategy``: forecasts of any kind, orders, stops and
+    targets, pace, guards and errors.
+    """
+
+    params = (
+        ("latent", None),  # a bundle of kind hvae or its folder
+        ("least_normal", 0.05),  # p-value of the top level below which nothing is held
+        ("fully_normal", 0.5),  # p-value from which on an entry has its full size
+        ("regimes", None),  # numbers of the clusters to trade in, such as [0, 1]; None for all
+    )
+    model_params = ("latent",)
+
+    def __init__(self):
+        super().__init__()
+        self.latent = self.make_latent()
+        lines = self.latent.lines
+        *_, top = (name for name in lines.getlinealiases() if name.startswith("anomaly"))
+        self._normality, self._cluster = getattr(lines, top), lines.regime
+
+    def make_latent(self) -> bt.Indicator:
+        """Return the indicator of what is normal: any with a line ``regime`` and lines ``anomaly1`` to the top."""
+        if self.p.latent is None:
+            raise StrategyError(
+                f"{type(self).__name__} has no hvae model: pass --set latent=FOLDER, a bundle of hissbt train hvae"
+            )
+        from hissbt.indicators import Latent  # here as in HiSSStrategy
+
+        given = {"reset_after": self.p.gap, "rewarm": self.p.on_gap == "flatten"}
+        return Latent(self.data, model=self.p.latent, **given)
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        check_params(self, least_normal=PROBABILITY, fully_normal=PROBABILITY)
+        if self.p.least_normal > self.p.fully_normal:
+            raise StrategyError(
+                f"parameter least_normal of {type(self).__name__} is {self.p.least_normal}, above fully_normal "
+                f"{self.p.fully_normal}: a size cannot shrink upwards"
+            )
+
+    def _is_regime_bad(self) -> bool:
+        if super()._is_regime_bad() or not self._normality[0] >= self.p.least_normal:
+            return True
+        return self.p.regimes is not None and self._cluster[0] not in self.p.regimes
+
+    def _fraction(self, side: int) -> float:
+        params = self.p
+        room = params.fully_normal - params.least_normal
+        share = (self._normality[0] - params.least_normal) / room if room else 1.0
+        return min(share, 1.0) * super()._fraction(side)
+
+
+if __name__ == "__main__":
+    from hissbt.cli import run_strategy_script
+
+    run_strategy_script(HVAEStrategy)
