@@ -77,14 +77,14 @@ def _in_order(rows: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, int
     """Return the rows [N,5] with their columns as in ``CANDLE``, absent ones 0, and the span of the volume."""
     if rows.ndim != 2 or rows.shape[1] != len(names):
         raise FeatureError(f"candle rows of shape {rows.shape} do not fit: give [N,{len(names)}] for {names}")
-    bases = [name.partition(":")[0] for name in CANDLE]
+    places = {name.partition(":")[0]: place for place, name in enumerate(CANDLE)}
     candles = np.zeros((len(rows), len(CANDLE)))
     span = CANDLE[VOLUME_SURPRISE].partition(":")[2]
     for name, values in zip(FeatureSet(names).names, rows.T, strict=True):
         base, _, argument = name.partition(":")
-        if base not in bases:
-            raise FeatureError(f"feature {name!r} is not one of a candle: use {' '.join(CANDLE)}")
-        candles[:, bases.index(base)] = values
+        if base not in places:
+            raise FeatureError(f"feature {name!r} is not one of a candle, or its second: use {' '.join(CANDLE)}")
+        candles[:, places.pop(base)] = values
         span = argument or span
     if CANDLE[LOG_RETURN] not in names:
         raise FeatureError(f"the candle rows {' '.join(names)} have no price: log_return must be among them")

@@ -1,4 +1,4 @@
-"""Candles: rows of bars make the same bars again, any moderate row makes a sound bar, stamps go by the calendar."""
+"""Candles: rows make the bars again that they are of, moderate ones sound bars, and stamps go by the calendar."""
 
 import numpy as np
 import pandas as pd
@@ -169,13 +169,19 @@ def test_a_row_that_leads_to_an_impossible_bar_is_refused_by_its_number(place, v
 @pytest.mark.parametrize(
     ("names", "complaint"),
     [
-        (("log_return", "gap", "upper_wick", "lower_wick"), "do not fit"),
         ((*CANDLE[:4], "rsi:14"), "feature 'rsi:14' is not one of a candle"),
         (("return:1", *CANDLE[1:]), "feature 'return:1' is not one of a candle"),
-        ((*CANDLE[1:], "volume_surprise:5"), "log_return must be among them"),
+        ((*CANDLE[:4], "volume_surprise:5", "volume_surprise:24"), "is not one of a candle, or its second"),
+        (CANDLE[1:], "log_return must be among them"),
         ((*CANDLE[:4], "macd"), "unknown feature"),
     ],
 )
 def test_names_that_are_not_those_of_candles_are_refused(names, complaint):
     with pytest.raises(FeatureError, match=complaint):
-        to_bars(np.zeros((3, 5)), names, DAILY[:50])
+        to_bars(np.zeros((3, len(names))), names, DAILY[:50])
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 6), (5,), (2, 3, 5)])
+def test_rows_of_another_shape_are_refused(shape):
+    with pytest.raises(FeatureError, match="do not fit"):
+        to_bars(np.zeros(shape), CANDLE, DAILY[:50])
