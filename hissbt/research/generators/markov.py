@@ -9,7 +9,7 @@ from hissbt.research.generators.dress import dressed
 from hissbt.research.generators.source import random_streams, source_rows
 
 LATEST = 5_000  # bars that it is fitted on: some seconds, and more hardly move six parameters
-STARTS = 2  # of the optimizer: its own and a random one
+STARTS = 3  # of the optimizer: its own and two random ones
 
 
 class MarkovSwitch:
