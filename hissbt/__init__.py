@@ -19,6 +19,7 @@ _HOMES = {
     "FractionSizer": "hissbt.trading",
     "HiSS": "hissbt.indicators",
     "KellySizer": "hissbt.trading",
+    "Latent": "hissbt.indicators",
     "Ledger": "hissbt.reports",
     "Market": "hissbt.market",
     "ModelBundle": "hissbt.bundle",

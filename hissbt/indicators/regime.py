@@ -2,7 +2,6 @@
 
 from hissbt.bundle import ModelBundle
 from hissbt.indicators.streamed import StreamedIndicator
-from hissbt.stream import OUTPUTS
 
 
 class Regime(StreamedIndicator):
@@ -23,14 +22,9 @@ class Regime(StreamedIndicator):
     plotlines = {"expected_return": {"_plotskip": True}, "volatility": {"_plotskip": True}}
     regimes = True
 
-    def __init__(self):
-        super().__init__()
+    def _names(self):
         bull, bear = bull_and_bear(self.bundle)
-        first = len(OUTPUTS)
-        self._order = [first + bull, first + bear, OUTPUTS.index("expected_return"), OUTPUTS.index("volatility")]
-
-    def _advance(self):
-        return super()._advance()[self._order]
+        return f"regime{bull}", f"regime{bear}", "expected_return", "volatility"
 
 
 def bull_and_bear(bundle: ModelBundle) -> tuple[int, int]:

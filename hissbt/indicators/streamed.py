@@ -1,6 +1,7 @@
 """What the indicators over a trained model share: a stream, in every run mode of Backtrader."""
 
 from array import array
+from pathlib import Path
 
 import numpy as np
 from backtrader.indicator import IndicatorBase
@@ -41,7 +42,6 @@ class StreamedIndicator(SteppedIndicator):
     """What kind of bundle it has to be, if that matters."""
     regimes = False
     """Whether the stream gives the probabilities of regimes too."""
-    _order = slice(None)  # of the stream's outputs, as the lines have them
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -54,15 +54,37 @@ class StreamedIndicator(SteppedIndicator):
             )
 
     def __init__(self):
-        bundle = _bundle(self.p.model, self.kind)
+        bundle = load_bundle(self.p.model, self.kind)
         opens = _session_opens(self.data) if self.p.reset_after == "session" else None
         self._stream = Stream(bundle, self.p.reset_after, self.p.rewarm, opens, self.regimes)
+        self._columns = self._places()
         self._attach(self._stream, self._stream.fields[1:], bundle.warmup)
 
     @property
     def bundle(self) -> ModelBundle:
         """The bundle behind the lines."""
         return self._stream.bundle
+
+    def _names(self) -> tuple[str, ...]:
+        """Return the names of the stream's outputs that are the lines, in their order."""
+        return self.lines.getlinealiases()
+
+    def _places(self) -> slice | list[int]:
+        """Return which outputs are the lines; a slice where they all are, since that costs least."""
+        names, outputs = self._names(), self._stream.outputs
+        if missing := [name for name in names if name not in outputs]:
+            raise BundleError(
+                f"this is a {self.bundle.kind} bundle, which has no {missing[0]}: name the bundle of a forecaster "
+                "or use hissbt.Latent"
+            )
+        return slice(None) if names == outputs else [outputs.index(name) for name in names]
+
+    def _lines_of(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the lines [..,L] from the outputs [..,O] of the stream."""
+        return outputs[..., self._columns]
+
+    def _advance(self):
+        return self._lines_of(super()._advance())
 
     def preonce(self, start, end):
         """Leave the warm-up to ``once``."""
@@ -77,8 +99,8 @@ class StreamedIndicator(SteppedIndicator):
             raise BarsError(f"too few bars: the model needs {warmup} to warm up, and there are {end}")
         sources = [np.array(line.array[:end]) for line in (self.data.lines.datetime, *self._sources)]
         sources[0] = close_time_s(sources[0])
-        outputs = cached_scan(self._stream, np.column_stack(sources))[:, self._order]  # [T,L]
-        for line, values in zip(self.lines, outputs.T, strict=True):
+        lines = self._lines_of(cached_scan(self._stream, np.column_stack(sources)))  # [T,L]
+        for line, values in zip(self.lines, lines.T, strict=True):
             line.array[warmup - 1 : end] = array("d", values[warmup - 1 :].tobytes())
 
     def _plotlabel(self):
@@ -93,11 +115,12 @@ def _session_opens(data) -> np.ndarray | None:
     return bars.market.session_opens(bars.open_times[0])
 
 
-def _bundle(model, kind: str | None) -> ModelBundle:
+def load_bundle(model: ModelBundle | str | Path | None, kind: str | None) -> ModelBundle:
+    """Return the bundle that a ``model`` param means; ``kind`` states which it has to be, if that matters."""
     if model is None:
         raise BundleError("no model given: pass model= the folder of a bundle that `hissbt train` wrote")
     if not isinstance(model, ModelBundle):
         return ModelBundle.load(model, kind=kind)
     if kind is not None and model.kind != kind:
-        raise BundleError(f"this is a {model.kind} bundle, not {kind}: use hissbt.Forecast for any kind")
+        raise BundleError(f"this is a {model.kind} bundle, not {kind}: use hissbt.Forecast for any forecaster")
     return model

@@ -58,7 +58,7 @@ def stream_version() -> str:
 
 
 def _key(stream: Stream, rows: np.ndarray) -> str:
-    rule = (str(stream.reset_after), str(stream.rewarm), str(stream.width))
+    rule = (str(stream.reset_after), str(stream.rewarm), *stream.outputs)
     digest = hashlib.sha256("\n".join((stream_version(), stream.bundle_sha256, *rule)).encode())
     opens = stream.session_opens
     digest.update(opens[: opens.searchsorted(rows[-1, 0])])  # those to come grow in number from day to day

@@ -49,6 +49,10 @@ OPERATIONS = (
     "memory",
     "tkan",
     "switching",
+    "patch",
+    "pool",
+    "posterior",
+    "surprise",
 )
 (
     LINEAR,
@@ -71,10 +75,16 @@ OPERATIONS = (
     MEMORY,
     TKAN,
     SWITCHING,
+    PATCH,
+    POOL,
+    POSTERIOR,
+    SURPRISE,
 ) = range(len(OPERATIONS))
 
 f32 = np.float32
 DAY_S = 86400.0
+BOUND = 5.0  # as in hissbt.models.gaussian, which would bring torch
+HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
 kernel = njit(fastmath=FAST, error_model="numpy", inline="always")
 exact = njit(error_model="numpy")
@@ -509,6 +519,79 @@ def softmax(X):
 
 
 @kernel
+def patch(S, x, y, n, rows):
+    """y[rows,n] = its own rows but the first, then x[n]: the newest values in their order."""
+    for k in range(rows - 1):
+        copy(S, y + (k + 1) * n, y + k * n, n)
+    copy(S, x, y + (rows - 1) * n, n)
+
+
+@kernel
+def pool(S, W, x, y, n, stride, count, w, h, bars):
+    """y[n] = mean of x[n] and of what it was ``stride``, 2 ``stride``, … bars before, ``count`` values in all.
+
+    Before the first bar it was the vector [n] at w. At h: a ring [(count-1) stride + 1,n] of past values, in which
+    bar number ``bars`` (from 1) has slot (bars - 1) % length.
+    """
+    length, seen = (count - 1) * stride + 1, min(count, (bars - 1) // stride + 1)
+    X, Y, First, unseen = S[x : x + n], S[y : y + n], W[w : w + n], f32(count - seen)
+    copy(S, x, h + (bars - 1) % length * n, n)
+    for i in range(n):
+        Y[i] = X[i] + unseen * First[i]
+    for k in range(1, seen):
+        add(S, h + (bars - 1 - k * stride) % length * n, y, n)
+    for i in range(n):
+        Y[i] /= f32(count)
+
+
+@exact
+def posterior(S, x, y, n, kl, prior):
+    """y[n] = means of normal variables, and at ``kl`` their divergence (nats) from the prior, in double precision.
+
+    At x: means [n], then log deviations [n] before they are bent; at ``prior`` those of the prior, by which they
+    are multiplied as in ``hissbt.models.gaussian.merged``. prior = -1: it is standard, and they stay as they are.
+    """
+    total = 0.0
+    for i in range(n):
+        mean, log_std, prior_mean, prior_log_std = np.float64(S[x + i]), bent(S[x + n + i]), 0.0, 0.0
+        if prior >= 0:
+            prior_mean, prior_log_std = np.float64(S[prior + i]), bent(S[prior + n + i])
+            precision = math.exp(2.0 * (log_std - prior_log_std))  # of the prior, over that at x
+            mean = (mean + precision * prior_mean) / (1.0 + precision)
+            log_std -= 0.5 * math.log1p(precision)
+        shift, excess = (mean - prior_mean) * math.exp(-prior_log_std), log_std - prior_log_std
+        total += 0.5 * (math.expm1(2.0 * excess) + shift * shift) - excess
+        S[y + i] = f32(mean)
+    S[kl] = f32(total)
+
+
+@exact
+def surprise(S, W, x, y, n, inputs, w):
+    """S[y] = -ln p of the inputs[n] in nats, in double precision.
+
+    At x: means [n], then log scales [n] before they are bent. At w, doubles: degrees of freedom of t distributions
+    [n], their log densities at 0 [n]. w = -1: normal distributions.
+    """
+    total = 0.0
+    for i in range(n):
+        log_scale = bent(S[x + n + i])
+        score = (np.float64(S[inputs + i]) - np.float64(S[x + i])) * math.exp(-log_scale)
+        if w < 0:
+            total += log_scale + 0.5 * score * score + HALF_LOG_2PI
+        else:
+            constants = W[w : w + 4 * n].view(np.float64)
+            df, peak = constants[i], constants[n + i]
+            total += log_scale - peak + 0.5 * (df + 1.0) * math.log1p(score * score / df)
+    S[y] = f32(total)
+
+
+@exact
+def bent(log_scale):
+    """BOUND tanh(x / BOUND), as ``hissbt.models.gaussian.bent``."""
+    return BOUND * math.tanh(np.float64(log_scale) / BOUND)
+
+
+@kernel
 def highest(X):
     """Return the largest element; in four chains, since each comparison waits for the one before it."""
     a = b = c = d = X[0]
@@ -645,6 +728,14 @@ def _walk(plan, S, W, bars):
             tkan(S, x, y, n)
         elif kind == SWITCHING:
             switching(S, W, x, y, n, a, b, c, d)
+        elif kind == PATCH:
+            patch(S, x, y, n, a)
+        elif kind == POOL:
+            pool(S, W, x, y, n, a, b, c, d, bars)
+        elif kind == POSTERIOR:
+            posterior(S, x, y, n, a, b)
+        elif kind == SURPRISE:
+            surprise(S, W, x, y, n, a, b)
 
 
 @njit(fastmath=FAST, error_model="numpy", cache=True)
@@ -677,15 +768,16 @@ def _compiled_run(version: int):
 
     @njit(fastmath=FAST, error_model="numpy", cache=True)
     def run(table, W, S, D, rows, out):
-        """Take bars ``rows`` float64 [T,6+C] in order; write their outputs to ``out`` float64 [T,3+R]; return -1.
+        """Take bars ``rows`` float64 [T,6+C] in order; write their outputs to ``out`` float64 [T,O]; return -1.
 
         The other arguments are those of ``hissbt.stream.plan.Program``, which also explains their layout. The
         state before the last bar is kept, so that this bar can be revised. If a bar is not finite or does not come
-        after the one before it, its number is returned and nothing is done. R may be 0 or the number of regimes.
+        after the one before it, its number is returned and nothing is done. O may be less than the outputs there
+        are; of a forecast the first three are put in units.
         """
         _ = version
         features, size, initial = table[0, 0], table[0, 1], table[0, 2]
-        inputs, outputs, memory = table[0, 3], table[0, 4], table[0, 5]
+        inputs, outputs, memory, forecasts = table[0, 3], table[0, 4], table[0, 5], table[0, 6]
         feature_plan, plan = table[1 : 1 + features, :4], table[1 + features :]
         constants = D[2 * memory :]
         timeframe_s, reset_gap_s, session_reset = constants[0], constants[1], constants[2]
@@ -724,11 +816,12 @@ def _compiled_run(version: int):
             _take_inputs(S, inputs, values, means, stds, clip)
             _walk(plan, S, W, int(D[0]))
             if D[0] > cold_bars:
-                out[t, 0], out[t, 1], out[t, 2] = in_units(
-                    S[outputs], S[outputs + 1], S[outputs + 2], ret_mean, ret_std, vol_scale
-                )
-                for i in range(3, out.shape[1]):
+                for i in range(out.shape[1]):
                     out[t, i] = S[outputs + i]
+                if forecasts > 0:
+                    out[t, 0], out[t, 1], out[t, 2] = in_units(
+                        S[outputs], S[outputs + 1], S[outputs + 2], ret_mean, ret_std, vol_scale
+                    )
             else:
                 out[t] = np.nan
         return -1

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from hissbt.stream.plan import LINE, Place, Planner, as_bits
+from hissbt.stream.plan import LINE, OUTPUTS, Place, Planner, as_bits
 
 Weights = Mapping[str, np.ndarray]
 LEAST_DEVIATION = 0.01  # as in hissbt.models.switching, which would bring torch
+LEAST_DF = 2.05  # as in hissbt.models.window_vae
 
 
 class _Names:
@@ -289,7 +290,7 @@ def _switching(planner: Planner, config: Mapping[str, Any], names: _Names, netwo
     deviation = np.logaddexp(0.0, names["deviation"].astype(np.float64)) + LEAST_DEVIATION
     at = planner.weights(as_bits(np.append(deviation, config["zero_return"])))
     form = 1 + config["unit_diagonal"] if config["transition"] == "multiplied" else 0
-    planner.outputs = planner.scratch(3 + k)
+    planner.outputs, planner.names = planner.scratch(3 + k), (*OUTPUTS, *(f"regime{i}" for i in range(k)))
     planner.add("switching", work, planner.outputs, k, at, state, planner.inputs + realized, form)
 
 
@@ -325,6 +326,96 @@ def _feed_forward(planner: Planner, x: Place, n: int, names: _Names, d_ff: int) 
     planner.add("add", added, x, n)
 
 
+def hvae(planner: Planner, config: Mapping[str, Any], weights: Weights) -> None:
+    """``hissbt.models.hvae.HVAENet``; outputs are what ``latent_names`` says."""
+    names, sizes, hidden = _Names(weights), config["d_latent"], config["d_hidden"]
+    planner.names = latent_names(sizes)
+    planner.outputs = planner.scratch(len(planner.names))
+    recon = planner.outputs + len(sizes)
+    starts = [recon + 1 + sum(sizes[:level]) for level in range(len(sizes))]  # of the latents, finest level first
+    seen = _levels(planner, config, names)
+    for level in reversed(range(len(sizes))):
+        prior, above = -1, sum(sizes[level + 1 :])
+        if above:
+            planner.add("copy", starts[level + 1], seen[level] + hidden, above)
+            prior = _perceptron(planner, starts[level + 1], names.under(f"prior.{level}"))
+        evidence = _perceptron(planner, seen[level], names.under(f"evidence.{level}"))
+        kl = planner.outputs + level
+        planner.add("posterior", evidence, starts[level], sizes[level], kl, prior)
+    at = -1
+    if config["observation"] == "student":
+        df = LEAST_DF + np.logaddexp(0.0, names["excess_df"].astype(np.float64))
+        at = planner.weights(as_bits(np.concatenate([df, [_log_peak(n) for n in df]])))
+    bar = _bar(planner, config, names, starts)
+    planner.add("surprise", bar, recon, planner.n_features, planner.inputs, at)
+
+
+def latent_names(sizes: Sequence[int]) -> tuple[str, ...]:
+    """Return the names of the outputs of an ``hvae`` stream: ``kl1 …``, ``recon``, then ``z1_1 …`` by level."""
+    levels = range(1, len(sizes) + 1)
+    latents = (f"z{level}_{i}" for level in levels for i in range(1, sizes[level - 1] + 1))
+    return (*(f"kl{level}" for level in levels), "recon", *latents)
+
+
+def _levels(planner: Planner, config: Mapping[str, Any], names: _Names) -> list[Place]:
+    """Append what each level sees of the bars; return its features, with room behind for the latents above."""
+    strides, sizes, hidden, n = config["strides"], config["d_latent"], config["d_hidden"], planner.n_features
+    pooled, still, seen = planner.state(strides[0] * n), np.zeros(strides[0] * n), []
+    planner.add("patch", planner.inputs, pooled, n, strides[0])
+    for level, stride in enumerate(strides):
+        if level:
+            finer, pooled = strides[level - 1], planner.scratch(hidden)
+            ring, first = planner.window((stride - finer + 1) * hidden), planner.weights(still)
+            planner.add("pool", seen[-1], pooled, hidden, finer, stride // finer, first, ring)
+        bottom_up, norm = names.under(f"bottom_up.{level}"), names.under(f"norms.{level}")
+        features = planner.scratch(hidden + sum(sizes[level + 1 :]))
+        at = planner.weights(norm["weight"], norm["bias"])
+        planner.add("norm", _perceptron(planner, pooled, bottom_up), features, hidden, at)
+        seen.append(features)
+        still = _features(still, bottom_up, norm)
+    return seen
+
+
+def _features(pooled: np.ndarray, bottom_up: _Names, norm: _Names) -> np.ndarray:
+    """Return the features [H] of a level that sees ``pooled``, in double precision."""
+    hidden = bottom_up["0.bias"] + bottom_up["0.weight"].astype(np.float64) @ pooled
+    hidden *= [0.5 * (1 + math.erf(x / math.sqrt(2))) for x in hidden]
+    raw = bottom_up["2.bias"] + bottom_up["2.weight"].astype(np.float64) @ hidden
+    return (raw - raw.mean()) / np.sqrt(raw.var() + 1e-5) * norm["weight"] + norm["bias"]
+
+
+def _bar(planner: Planner, config: Mapping[str, Any], names: _Names, latents: Sequence[Place]) -> Place:
+    """Append the paths from the latents to the newest bar; return its means, then its log scales.
+
+    Their hidden units lie side by side, so that one linear map adds up the paths.
+    """
+    paths, hidden = range(len(latents) if config["decoder"] == "paths" else 1), config["d_hidden"]
+    units, bar = planner.scratch(len(paths) * hidden), planner.scratch(2 * planner.n_features)
+    for path in paths:
+        planner.linear(
+            latents[path], units + path * hidden, names[f"path.{path}.0.weight"], names[f"path.{path}.0.bias"]
+        )
+    planner.add("activate", units, units, len(paths) * hidden)
+    last = slice(-2 * planner.n_features, None)  # of the bars that the finest latent stands for
+    weight = np.concatenate([names[f"path.{path}.2.weight"][last] for path in paths], axis=1)
+    planner.linear(units, bar, weight, sum(names[f"path.{path}.2.bias"][last] for path in paths))
+    return bar
+
+
+def _perceptron(planner: Planner, x: Place, names: _Names) -> Place:
+    """Append linear2(gelu(linear1(x)))."""
+    hidden, y = planner.scratch(len(names["0.bias"])), planner.scratch(len(names["2.bias"]))
+    planner.linear(x, hidden, names["0.weight"], names["0.bias"])
+    planner.add("activate", hidden, hidden, len(names["0.bias"]))
+    planner.linear(hidden, y, names["2.weight"], names["2.bias"])
+    return y
+
+
+def _log_peak(df: float) -> float:
+    """Return the log density at 0 of a t distribution."""
+    return math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(df * math.pi)
+
+
 NETWORKS: Mapping[str, Callable[[Planner, Mapping[str, Any], Weights], None]] = {
     "hiss": hiss,
     "lstm": lstm,
@@ -334,4 +425,5 @@ NETWORKS: Mapping[str, Callable[[Planner, Mapping[str, Any], Weights], None]] = 
     "m-gru": switching_gru,
     "m-lstm": switching_lstm,
     "m-tkan": switching_tkan,
+    "hvae": hvae,
 }

@@ -7,7 +7,8 @@ Layout, in elements; ``size`` is that of the network's state, ``memory`` = 2 + t
 
 ========= =================================================================================================
 table     int64 [1 + F + operations, 8]: row 0 is features, size, place of the first state in W, place of the
-          inputs, place of the outputs, memory; then the plan of the features; then the operations
+          inputs, place of the outputs, memory, whether the outputs are a forecast; then the plan of the
+          features; then the operations
 W         float32: weights, each array at a multiple of 64 bytes; the first state
 S         float32: state [size], state before the last bar [size], windows, inputs [F], intermediate results
 D         float64: bars since the state was fresh, last close time (s), state of the features [memory in all];
@@ -17,7 +18,7 @@ D         float64: bars since the state was fresh, last close time (s), state of
 ========= =================================================================================================
 
 Windows are rings of past values (a Transformer's keys and values). They need no copy of before the last bar: its
-slot is only written again.
+slot is only written again. Nor are they cleared: what lies there of the time before a reset is not read.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from hissbt.features import FeatureSet, Normalizer
 from hissbt.stream.kernels import OPERATIONS
 from hissbt.targets import TargetScale
 
+OUTPUTS = ("expected_return", "prob_up", "volatility")  # a forecast
 LINE = 16  # float32 in 64 bytes, a cache line and a vector register of AVX-512
 
 
@@ -54,6 +56,8 @@ class Program:
     size: int
     windows: int
     memory: int
+    outputs: tuple[str, ...]
+    """What lies at the place of the outputs, by name."""
 
     def reset(self) -> None:
         """Go back to before the first bar."""
@@ -79,6 +83,8 @@ class Planner:
         self.inputs = Place("inputs", 0)
         self.n_features = n_features
         self.outputs: Place | None = None
+        self.names = OUTPUTS
+        """Of the outputs. What begins with a forecast has that put in units."""
         self._sizes = {"state": 0, "window": 0, "inputs": _lines(n_features), "scratch": 0}
         self._first: list[tuple[int, np.ndarray]] = []
         self._weights: list[np.ndarray] = []
@@ -147,7 +153,8 @@ class Planner:
         for offset, values in self._first:
             first[offset : offset + len(values)] = values
         initial, memory = self.weights(first), 2 + len(features.initial_state())
-        header = [features.size, size, initial, at(self.inputs), at(self.outputs), memory, 0, 0]
+        header = [features.size, size, initial, at(self.inputs), at(self.outputs), memory]
+        header += [int(self.names[: len(OUTPUTS)] == OUTPUTS), 0]
         rows = [[at(operand) for operand in row] for row in self._rows]
         constants = [*resets, normalizer.clip, scale.return_mean, scale.return_std, scale.volatility_scale]
         program = Program(
@@ -167,6 +174,7 @@ class Planner:
             size=size,
             windows=windows,
             memory=memory,
+            outputs=self.names,
         )
         program.reset()
         return program

@@ -6,8 +6,9 @@ Same names, same operands, same effect on the state S; written to be read. ``wal
 import numpy as np
 from scipy.special import erf, expit, log_ndtr, logsumexp, softmax
 from scipy.stats import norm as normal
+from scipy.stats import t as student
 
-from hissbt.stream.kernels import OPERATIONS
+from hissbt.stream.kernels import BOUND, OPERATIONS
 
 
 def _softplus(x):
@@ -173,6 +174,52 @@ def switching(S, W, x, y, k, w, h, realized, form):
     S[y : y + 3 + k] = mean, up - down, volatility, *belief
 
 
+def patch(S, W, x, y, n, rows):
+    """x[n] becomes the last row of y[rows,n], and the first row leaves."""
+    S[y : y + rows * n] = np.concatenate([S[y + n : y + rows * n], S[x : x + n]])
+
+
+def pool(S, W, x, y, n, stride, count, w, h, bars):
+    """Mean over values ``stride`` bars apart; the operands lie as ``kernels.pool`` tells."""
+    length = (count - 1) * stride + 1
+    ring = S[h : h + length * n].reshape(length, n)  # a view
+    ring[(bars - 1) % length] = S[x : x + n]
+    past = [bars - 1 - k * stride for k in range(count)]
+    S[y : y + n] = np.mean([ring[t % length] if t >= 0 else W[w : w + n] for t in past], axis=0)
+
+
+def _gaussian(S, x, n):
+    """Mean and deviation [n] of what lies at x."""
+    return S[x : x + n].astype(np.float64), np.exp(_bent(S[x + n : x + 2 * n]))
+
+
+def _bent(log_scale):
+    return BOUND * np.tanh(log_scale.astype(np.float64) / BOUND)
+
+
+def posterior(S, W, x, y, n, kl, prior):
+    """Product of normal distributions, and its divergence; the operands lie as ``kernels.posterior`` tells."""
+    (mean, std), prior_mean, prior_std = _gaussian(S, x, n), np.zeros(n), np.ones(n)
+    if prior >= 0:
+        prior_mean, prior_std = _gaussian(S, prior, n)
+        precisions = std**-2, prior_std**-2
+        mean = np.average([mean, prior_mean], axis=0, weights=precisions)
+        std = sum(precisions) ** -0.5
+    variances = (std / prior_std) ** 2
+    S[y : y + n] = mean
+    S[kl] = 0.5 * np.sum(variances + ((mean - prior_mean) / prior_std) ** 2 - 1 - np.log(variances))
+
+
+def surprise(S, W, x, y, n, inputs, w):
+    """-ln p of the inputs; the operands lie as ``kernels.surprise`` tells."""
+    mean, scale = _gaussian(S, x, n)
+    if w < 0:
+        S[y] = -normal.logpdf(S[inputs : inputs + n], mean, scale).sum()
+    else:
+        df = W[w : w + 2 * n].view(np.float64)
+        S[y] = -student.logpdf(S[inputs : inputs + n], df, mean, scale).sum()
+
+
 def push(S, W, x, y, n, stride, rows, bars):
     """x[n] becomes a row of the block y[rows,n]; one comes every ``stride`` bars."""
     copy(S, W, x, y + (bars // stride - 1) % rows * n, n)
@@ -196,6 +243,9 @@ _BY_NAME = {
     "memory": (memory, 4),
     "tkan": (tkan, 3),
     "switching": (switching, 7),
+    "patch": (patch, 4),
+    "posterior": (posterior, 5),
+    "surprise": (surprise, 5),
 }
 
 
@@ -209,8 +259,8 @@ def walk(plan, S, W, bars):
             row = row if bars % operands[0] == 0 else operands[1]
         elif name == "push":
             push(S, W, *operands[:5], bars)
-        elif name == "attention":
-            attention(S, W, *operands, bars)
+        elif name in ("attention", "pool"):
+            (attention if name == "attention" else pool)(S, W, *operands, bars)
         else:
             operation, count = _BY_NAME[name]
             operation(S, W, *operands[:count])

@@ -1,9 +1,9 @@
 """A trained model that is fed one closed bar at a time and carries its state.
 
-The road of a bar: ``[6+C] bar → features → normalizer → network → expected_return, prob_up, volatility``, all
-in one compiled function. ``step`` takes a new bar, ``revise`` the same bar again with other values (Backtrader
-replays a forming bar, and calls indicators again when another feed moved): it computes from the state before
-that bar, so a bar counts exactly once however often it is shown.
+The road of a bar: ``[6+C] bar → features → normalizer → network → expected_return, prob_up, volatility``, or
+whatever else the network says of it, all in one compiled function. ``step`` takes a new bar, ``revise`` the same
+bar again with other values (Backtrader replays a forming bar, and calls indicators again when another feed moved):
+it computes from the state before that bar, so a bar counts exactly once however often it is shown.
 """
 
 import json
@@ -26,16 +26,17 @@ from hissbt.stream.plan import Planner, Program
 from hissbt.targets import TargetScale
 from hissbt.timeframe import parse_timeframe
 
-OUTPUTS = ("expected_return", "prob_up", "volatility")
 SNAPSHOT_VERSION = 2
 
 
 class Stream:
     """One model running over one series of bars.
 
-    Outputs are float64 [3] in the order of ``OUTPUTS``: mean of the log return over the bundle's horizon,
-    probability that it is positive, and its standard deviation. With ``regimes`` a switching network gives [3+K]:
-    after these the probability of each regime at the next bar, filtered from the bars to this one, in its order.
+    ``outputs`` are the names of what it says of a bar, float64. Forecasters give ``expected_return prob_up
+    volatility``: mean of the log return over the bundle's horizon, probability that it is positive, and its
+    standard deviation. With ``regimes`` a switching network adds ``regime0 …``: the probability of each regime at
+    the next bar, filtered from the bars to this one. An ``hvae`` gives ``kl1 …`` and ``recon`` in nats, then the
+    means of its latents ``z1_1 …``, all by level from the finest: see ``hissbt.models.hvae.HVAENet``.
 
     ``reset_after`` makes the model start afresh, as before its first bar, where bars are missing for at least that
     long (``"4h"``), or with the first bar of every new session (``"session"``). Bars alone do not tell sessions
@@ -71,8 +72,9 @@ class Stream:
         resets = (*_resets(bundle.timeframe, reset_after), bundle.warmup - 1.0 if rewarm else 0.0)
         self._program = _program(bundle, self._features, resets, self.session_opens)
         self._row = np.empty((1, len(self.fields)))
-        self.width = len(OUTPUTS) + (bundle.config["n_regimes"] if regimes else 0)
-        self._out = np.empty((1, self.width))
+        self.outputs = tuple(name for name in self._program.outputs if regimes or not name.startswith("regime"))
+        """Names of what ``step`` returns, in its order."""
+        self._out = np.empty((1, len(self.outputs)))
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -104,7 +106,7 @@ class Stream:
         If one of the rows cannot be taken, none is.
         """
         rows = np.require(rows, np.float64, ["C", "W"]).reshape(-1, len(self.fields))
-        out = np.empty((len(rows), self.width))
+        out = np.empty((len(rows), len(self.outputs)))
         self._run(rows, out)
         return out
 

@@ -18,9 +18,11 @@ from indicator_contract import (
 )
 
 from hissbt.bars import Bars
+from hissbt.candles import CANDLE
 from hissbt.econometrics import Garch, Har, MarkovSwitching, covariates
 from hissbt.feeds import BarsFeed
-from hissbt.indicators import Forecast, GarchVolatility, HarVolatility, HiSS, MarkovRegime, Regime
+from hissbt.indicators import Forecast, GarchVolatility, HarVolatility, HiSS, Latent, MarkovRegime, Regime
+from hissbt.indicators.latent import readings
 from hissbt.stream import Stream
 
 
@@ -49,6 +51,20 @@ def regime_case(bars: Bars, folder, resets=(), returns=None, **network) -> Case:
         return lines
 
     return Case(Regime, {"model": str(folder / "bundle"), **dict(resets)}, direct)
+
+
+def latent_case(bars: Bars, folder, resets=()) -> Case:
+    bundle = random_bundle(bars, kind="hvae", features=CANDLE)
+    bundle.save(folder / "bundle")
+    buffers = [bundle.weights[name].astype(float) for name in ("calibration", "centers")]
+
+    def direct(bars: Bars) -> np.ndarray:
+        outputs = Stream(bundle, **dict(resets)).scan(bars.arrays())
+        lines = np.vstack([readings(row[None], *buffers) for row in outputs])[:, : len(Latent.lines._getlines())]
+        lines[: bundle.warmup - 1] = np.nan
+        return lines
+
+    return Case(Latent, {"model": str(folder / "bundle"), **dict(resets)}, direct)
 
 
 def econometric_case(indicator: type[bt.Indicator], model, lines_of_step, **params) -> Case:
@@ -116,6 +132,10 @@ CASES = {
     ),
     "regime of m-gru that warms up again every day": lambda bars, folder: regime_case(
         bars, folder, {"reset_after": "session", "rewarm": True}, kind="m-gru"
+    ),
+    "latent": latent_case,
+    "latent that warms up again every day": lambda bars, folder: latent_case(
+        bars, folder, {"reset_after": "session", "rewarm": True}
     ),
 }
 

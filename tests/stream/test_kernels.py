@@ -5,15 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bundles import random_bundle
+from bundles import in_units, random_bundle, torch_outputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from hissbt.features import FeatureSet
-from hissbt.models import build_network
 from hissbt.stream import Stream, kernels, reference
 from hissbt.stream.kernels import OPERATIONS
-from hissbt.targets import TargetScale
 
 # the operands of each operation on n channels: x at 0, y at 400, state at 800 of S
 ROWS = {
@@ -40,6 +39,13 @@ ROWS = {
     **{
         f"switching, form {form}": lambda n, form=form: (0, 400, min(n, 5), 0, 800, 390, form) for form in range(3)
     },
+    "patch": lambda n: (0, 400, n, 3),
+    "pool": lambda n: (0, 400, n, 2, 3, 0, 800),
+    "pool of neighbors": lambda n: (0, 400, n, 1, 4, 0, 800),
+    "posterior": lambda n: (0, 400, n, 450, 200),
+    "posterior, standard prior": lambda n: (0, 400, n, 450, -1),
+    "surprise": lambda n: (0, 400, n, 200, 0),
+    "surprise of a normal distribution": lambda n: (0, 400, n, 200, -1),
 }
 
 
@@ -58,6 +64,9 @@ def test_an_operation_equals_its_numpy_twin(name, n):
     if name.startswith("switching"):  # of probabilities and deviations
         S[800:1080].view(float)[:] = rng.uniform(0.01, 1, 140)
         W[:12].view(float)[:] = rng.uniform(0.5, 2, 6)
+    if name == "surprise":
+        df = rng.uniform(2.1, 9, n)
+        W[: 4 * n].view(float)[:] = np.concatenate([df, student.logpdf(0, df)])
     plan = np.zeros((1, 8), dtype=np.int64)
     operands = ROWS[name](n)
     plan[0, 0] = OPERATIONS.index(operation(name))
@@ -133,22 +142,16 @@ NETWORKS = {
     "transformer": {"kind": "transformer", "d_model": 18, "n_heads": 3, "d_ff": 21, "n_layers": 3},
     "transformer, one bar": {"kind": "transformer", "window_bars": 1},
     "transformer, all bars": {"kind": "transformer", "window_bars": 300, "n_heads": 1},
+    "hvae": {"kind": "hvae", "strides": (4, 24, 168), "d_latent": (2, 4, 8), "d_hidden": 64},
+    "hvae, chain": {"kind": "hvae", "decoder": "chain", "observation": "gaussian", "d_hidden": 13},
+    "hvae, from one bar": {"kind": "hvae", "strides": (1, 5, 10, 60), "d_latent": (1, 1, 2, 5)},
+    "hvae, one level": {"kind": "hvae", "strides": (7,), "d_latent": (4,)},
 }
 
 
 @pytest.fixture(params=NETWORKS, scope="module")
 def bundle(request, hourly_bars):
     return random_bundle(hourly_bars[:300], **NETWORKS[request.param])
-
-
-def torch_outputs(bundle, rows) -> np.ndarray:
-    network = build_network(bundle.kind, bundle.config)
-    network.load_state_dict({name: torch.tensor(array) for name, array in bundle.weights.items()})
-    x = bundle.normalizer(FeatureSet(bundle.features).scan(rows)).astype(np.float32)  # [T,F]
-    with torch.no_grad():
-        outputs = network.eval()(torch.from_numpy(x)[None])
-    heads = [outputs[name][0, :, 0].numpy().astype(float) for name in network.outputs]
-    return TargetScale(**bundle.target_scale).forecast(*heads).T  # [T,3]
 
 
 def test_the_stream_equals_torch_over_the_whole_sequence(bundle, hourly_bars):
@@ -172,13 +175,12 @@ def test_the_numpy_twins_run_the_whole_plan(bundle, hourly_bars):
     program = plain._program
     plan, inputs, outputs = program.table[1 + program.table[0, 0] :], program.table[0, 3], program.table[0, 4]
     x = bundle.normalizer(FeatureSet(bundle.features).scan(rows)).astype(np.float32)
-    heads = []
+    raw = []
     for bars, features in enumerate(x, 1):
         program.S[inputs : inputs + len(features)] = features
         reference.walk(plan, program.S, program.W, bars)
-        heads.append(program.S[outputs : outputs + 3].astype(float))
-    expected = TargetScale(**bundle.target_scale).forecast(*np.array(heads).T).T
-    np.testing.assert_allclose(compiled.scan(rows), expected, rtol=1e-5, atol=1e-6)
+        raw.append(program.S[outputs : outputs + len(plain.outputs)].copy())
+    np.testing.assert_allclose(compiled.scan(rows), in_units(bundle, np.array(raw)), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("module", ["features", "targets"])
