@@ -10,7 +10,7 @@ demo: .venv/installed
 test: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 # Builds the wheel and uses it from a fresh environment, outside the checkout; for that, nothing need be compiled.
 wheel: .venv/bin/python

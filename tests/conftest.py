@@ -13,6 +13,11 @@ from hissbt.market import Market
 DATA = Path(os.environ.get("HISSBT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put first what compiles code that the other tests then find on disk."""
+    items.sort(key=lambda item: item.get_closest_marker("compiles") is None)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
     """Keep the tests out of the user's cache of outputs; processes that tests start inherit this."""
