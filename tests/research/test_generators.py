@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from arch.data import sp500
+from threadpoolctl import threadpool_limits
 
 from hissbt.bars import Bars
 from hissbt.candles import (
@@ -97,6 +98,12 @@ def test_scenarios_differ_from_each_other(name, scenarios):
 def test_the_same_seed_gives_the_same_bytes_whatever_the_number(name, scenarios, hourly_bars):
     assert RIVALS[name].generate(3, BARS, 7, hourly_bars).tobytes() == scenarios[name][:3].tobytes()
     assert RIVALS[name].generate(3, BARS, 8, hourly_bars).tobytes() != scenarios[name][:3].tobytes()
+
+
+@EVERY
+def test_the_number_of_threads_does_not_matter(name, scenarios, hourly_bars):
+    with threadpool_limits(limits=2):
+        assert RIVALS[name].generate(1, BARS, 7, hourly_bars).tobytes() == scenarios[name][:1].tobytes()
 
 
 @EVERY

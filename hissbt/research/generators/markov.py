@@ -1,6 +1,7 @@
 """Markov switching: a calm and a wild regime, each with its mean and variance, and chances to change."""
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from hissbt.bars import Bars
 from hissbt.candles import LOG_RETURN
@@ -21,7 +22,8 @@ class MarkovSwitch:
         """Return candle rows [n, bars, 5]; see ``Generator``."""
         streams, rows = random_streams(n, bars, seed), source_rows(history)
         latest = rows[-LATEST:, LOG_RETURN]
-        fit = MarkovSwitching(regimes=2).fit(latest, starts=STARTS, errors=False)
+        with threadpool_limits(limits=1):  # more threads add in another order, and the optimizer stops elsewhere
+            fit = MarkovSwitching(regimes=2).fit(latest, starts=STARTS, errors=False)
         chances = np.stack([rng.random(bars) for rng in streams])  # [n,N]
         shocks = np.stack([rng.standard_normal(bars) for rng in streams])  # [n,N]
         regimes = _regimes(fit, fit.filter(latest).ahead[-1], chances)
