@@ -36,18 +36,15 @@ def gross_by_bar(broker, frame, inverse):
     feeds = {row.data for row in broker.journal if isinstance(row, Fill)}
     gross = np.zeros(len(frame))
     stamps = frame["close_time"]
+    dates = stamps.astype("int64").to_numpy() / 86_400e9 + 719_163
     for feed in feeds:
         closes = feed.bars.frame["close"].reindex(stamps, method="ffill").to_numpy()
         fills = [row for row in broker.journal if isinstance(row, Fill) and row.data is feed]
         for fill in fills:
             # What Backtrader fills at the close of a session is known, and in the account, one bar later.
-            held = stamp_numbers(frame) >= fill.dt + (1e-9 if fill.at == "close" else -1e-9)
+            held = dates >= fill.dt + (1e-9 if fill.at == "close" else -1e-9)
             gross += np.where(held, fill.size * (book(closes) - book(fill.raw_price)), 0.0)
     return gross
-
-
-def stamp_numbers(frame):
-    return frame["close_time"].astype("int64").to_numpy() / 86_400e9 + 719_163
 
 
 @pytest.mark.parametrize("part", range(PARTS))
