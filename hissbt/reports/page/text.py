@@ -2,6 +2,7 @@
 
 import html
 import math
+from collections.abc import Sequence
 from numbers import Real
 
 import pandas as pd
@@ -29,6 +30,20 @@ def money(value: float | None) -> str:
 def number(value: float | None, digits: int = 6) -> str:
     """Return a price, a size or a ratio with that many significant digits, separators where it has no exponent."""
     return f"{value:,.{digits}g}".replace("-", "−") if known(value) else NOTHING
+
+
+def fixed(value: float | None, decimals: int, sign: str = "") -> str:
+    """Return a number with that many decimals; ``sign`` "+" shows that of gains too."""
+    if not known(value):
+        return NOTHING
+    rounded = round(value, decimals) + 0.0  # what rounds to nothing has no sign
+    return f"{rounded:{sign},.{decimals}f}".replace("-", "−")
+
+
+def spread(value: float | None, interval: Sequence[float], decimals: int = 3, sign: str = "") -> str:
+    """Return a number and in brackets the two ends of its interval."""
+    low, high = (fixed(end, decimals, sign) for end in interval)
+    return f"{fixed(value, decimals, sign)} [{low}, {high}]"
 
 
 def bp(value: float | None) -> str:
