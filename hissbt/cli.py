@@ -22,6 +22,7 @@ app = typer.Typer(
 
 # What typer raises for a line that it cannot read; only this child of it has a public name.
 _UsageError = typer.BadParameter.__base__
+_COST_EXAMPLE = ("--cost", "taker=0.0004")
 _INTERRUPTED = 130  # exit code by which typer tells of Ctrl-C
 
 BarsOption = Annotated[
@@ -32,6 +33,36 @@ BarsOption = Annotated[
         help="sp500 (comes with hissbt); a .csv, .csv.gz or .parquet file with a time column and the columns "
         "open, high, low, close, volume; or a name: bybit:BTC/USDT:USDT:1h (from the store, downloaded if nothing "
         "is there), yahoo:SPY:1d",
+    ),
+]
+StrategyArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="STRATEGY", help="buy_and_hold, hiss, switching, or your own: path/to/file.py:ClassName"
+    ),
+]
+CostsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cost",
+        metavar="KEY=VALUE",
+        help="One cost or term, as taker=0.0004, half_spread=0.0001, impact=1, leverage=3, volume_limit=0.1 "
+        "or latency_bars=1; may be repeated. The market's fees are the default; a wrong key prints all",
+    ),
+]
+FundingOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FUNDING", help="A CSV or Parquet file of timestamp,rate, or a name as bybit:BTC/USDT:USDT"
+    ),
+]
+ParamsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="One parameter of the strategy, as prob_long=0.52; may be repeated. The keys are listed under "
+        "params in its file; a wrong key prints the right ones",
     ),
 ]
 TimeframeOption = Annotated[
@@ -125,12 +156,7 @@ def train(
 
 @app.command()
 def backtest(
-    strategy: Annotated[
-        str,
-        typer.Argument(
-            metavar="STRATEGY", help="buy_and_hold, hiss, switching, or your own: path/to/file.py:ClassName"
-        ),
-    ],
+    strategy: StrategyArgument,
     bars: BarsOption,
     model: Annotated[
         Path | None,
@@ -144,30 +170,9 @@ def backtest(
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="DATE", help="Trade no bar from this time on (UTC)")] = None,
     cash: Annotated[float, typer.Option(metavar="AMOUNT", help="Money to start with")] = 100_000.0,
-    costs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--cost",
-            metavar="KEY=VALUE",
-            help="One cost or term, as taker=0.0004, half_spread=0.0001, impact=1, leverage=3, volume_limit=0.1 "
-            "or latency_bars=1; may be repeated. The market's fees are the default; a wrong key prints all",
-        ),
-    ] = None,
-    funding: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FUNDING", help="A CSV or Parquet file of timestamp,rate, or a name as bybit:BTC/USDT:USDT"
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="One parameter of the strategy, as prob_long=0.52; may be repeated. The keys are listed under "
-            "params in its file; a wrong key prints the right ones",
-        ),
-    ] = None,
+    costs: CostsOption = None,
+    funding: FundingOption = None,
+    settings: ParamsOption = None,
     timeframe: TimeframeOption = None,
     stamp: StampOption = "open",
     out: RunsOption = Path("runs"),
@@ -190,7 +195,7 @@ def backtest(
         since=since,
         until=until,
         cash=cash,
-        costs=_parse_settings(costs, "--cost", "taker=0.0004"),
+        costs=_parse_settings(costs, *_COST_EXAMPLE),
         funding=load_funding(funding) if funding else None,
         out=out,
         name=None if ":" in strategy else strategy,
@@ -294,6 +299,92 @@ def compare(
             loaded, preset, seeds=seeds, quick=quick, out=out, workers=workers, progress=progress
         )
     show_comparison(folder, results, as_json)
+
+
+@app.command()
+def scenarios(
+    strategy: StrategyArgument,
+    bars: BarsOption,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="The bundle of an hvae, which makes scenarios; only its rivals without"
+        ),
+    ] = None,
+    fix: Annotated[
+        str,
+        typer.Option(
+            metavar="LEVEL[,LEVEL...]",
+            help="Latents that are those of the anchor, as z3 or z3,z2; others are drawn",
+        ),
+    ] = "z3",
+    anchor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ANCHOR",
+            help="A month or date as 2022-06, a crisis (covid, luna, 3ac, ftx), or a regime (bull, bear, "
+            "sideways, cluster:0)",
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="DATE",
+            help="Begin the scenarios at this time (UTC); at the anchor's, or after the model's training, if left "
+            "out",
+        ),
+    ] = None,
+    generators: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[,NAME...]", help="Of hvae, bootstrap, garch, markov, null; all if left out"),
+    ] = None,
+    count: Annotated[int, typer.Option("-n", metavar="COUNT", help="Scenarios of each generator")] = 500,
+    length: Annotated[int, typer.Option(metavar="BARS", help="Bars of each scenario")] = 720,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", min=0, help="The same seed makes the same scenarios")] = 0,
+    costs: CostsOption = None,
+    funding: FundingOption = None,
+    settings: ParamsOption = None,
+    workers: Annotated[int, typer.Option(metavar="COUNT", min=1, help="Processes that work side by side")] = 2,
+    timeframe: TimeframeOption = None,
+    stamp: StampOption = "open",
+    out: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Run a strategy through made-up months, and compare with the one that was.
+
+    Each scenario goes on from the same real bars, with the costs and limits of a backtest. The page shows what
+    return, drawdown and liquidation to reckon with, and whether the strategy earns where nobody can.
+    Example: hissbt scenarios hiss --bars BTCUSDT_1h.csv.gz --model models/hvae --fix z3 --anchor 2022-06 --set
+    model=models/btc
+    """
+    from hissbt.console import show_scenarios, work_progress
+    from hissbt.feeds import load_bars, load_funding
+    from hissbt.plugins import load_strategy
+    from hissbt.research.scenarios import scenarios as run_scenarios
+
+    loaded, chosen = load_bars(bars, timeframe=timeframe, stamp=stamp), load_strategy(strategy)
+    with work_progress(as_json) as progress:
+        folder, results = run_scenarios(
+            loaded,
+            chosen,
+            model=model,
+            fix=_parse_list(fix),
+            anchor=anchor,
+            since=since,
+            generators=None if generators is None else _parse_list(generators),
+            n=count,
+            length=length,
+            seed=seed,
+            params=_parse_settings(settings),
+            costs=_parse_settings(costs, *_COST_EXAMPLE),
+            funding=load_funding(funding) if funding else None,
+            workers=workers,
+            out=out,
+            name=None if ":" in strategy else strategy,
+            progress=progress,
+        )
+    show_scenarios(folder, results, as_json)
 
 
 @app.command()

@@ -71,12 +71,36 @@ def show_bundle(bundle: ModelBundle, path: Path, as_json: bool = False) -> None:
         _last(to_json({"folder": str(path), "sha256": bundle.sha256, **bundle.metrics}))
         return
     days = {name: stamp[:16].replace("T", " ") for name, stamp in bundle.training_span.items()}
+    horizon = f", horizon {bundle.horizon}" if bundle.targets else ""
     print(
-        f"{bundle.kind} on {bundle.symbol} {bundle.timeframe}, horizon {bundle.horizon}, "
+        f"{bundle.kind} on {bundle.symbol} {bundle.timeframe}{horizon}, "
         f"bars from {days['start']} to {days['end']} UTC, warm-up {bundle.warmup} bars"
     )
-    Console().print(_forecast(bundle.metrics["validation"], "validation"))
+    if "levels" in bundle.metrics:
+        _show_levels(bundle.metrics)
+    else:
+        Console().print(_forecast(bundle.metrics["validation"], "validation"))
     _last(f"bundle: {path}")
+
+
+def _show_levels(metrics: dict) -> None:
+    """Print what each level of a hierarchical VAE says of the validation windows, and how well they are coded."""
+    bound = metrics["bound"]
+    table = Table(title=f"validation, {bound['windows']} windows")
+    for heading in ("level", "bars", "KL a latent, nats", "KL a bar, nats", "active units"):
+        table.add_column(heading, justify="right")
+    for level in metrics["levels"]:
+        nats = (_text("{:.3f}", level[name]) for name in ("kl_a_latent", "kl_a_bar"))
+        table.add_row(
+            f"z{level['level']}", f"{level['stride']}", *nats, f"{level['active_units']} of {level['units']}"
+        )
+    Console().print(table)
+    print(
+        f"ELBO {_text('{:.4f}', bound['elbo_a_dimension'])}, with 50 draws "
+        f"{_text('{:.4f}', bound['iwae50_a_dimension'])} nats a standardized value"
+    )
+    for number in metrics["collapsed"]:
+        print(f"COLLAPSED: level z{number} says nothing of the bars, so its latents and scores mean nothing.")
 
 
 @contextmanager
@@ -136,6 +160,31 @@ def show_comparison(folder: Path, results: dict, as_json: bool = False) -> None:
     Console().print(table)
     for name, sentence in results["verdicts"].items():
         print(f"{name}. {sentence}")
+    _last(f"report: {folder / 'report.html'}")
+
+
+def show_scenarios(folder: Path, results: dict, as_json: bool = False) -> None:
+    """Print what scenarios did to an account, by generator, and what came of it in plain words."""
+    if as_json:
+        short = {name: found for name, found in results.items() if name not in ("fans", "histograms")}
+        _last(to_json({"folder": str(folder), **short}))
+        return
+    table = Table(title=f"{results['n']:,} scenarios of {results['bars']:,} bars from {results['since'][:10]} on")
+    for heading in ("", "return, median", "worst 5 %", "drawdown, worst 5 %", "liquidated", "before costs, mean"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, found in results["generators"].items():
+        returns, gross = found["quantiles"]["total_return"]["values"], found["means"]["gross_return"]
+        table.add_row(
+            name,
+            _text("{:+.2%}", returns[2]),
+            _text("{:+.2%}", returns[0]),
+            _text("{:.2%}", found["quantiles"]["max_drawdown"]["values"][0]),
+            _text("{:.1%}", found["probabilities"]["liquidated"]["value"]),
+            f"{_text('{:+.2%}', gross['value'])} ± {_text('{:.2%}', gross['error'])}",
+        )
+    Console().print(table)
+    for sentence in results["verdicts"]:
+        print(sentence)
     _last(f"report: {folder / 'report.html'}")
 
 

@@ -28,7 +28,7 @@ ROOMS_OF = {
     "statsmodels": "econometrics research",
     "arch": "econometrics feeds research",  # feeds: its sample data
     # plugins must tell a strategy from any other class
-    "backtrader": "feeds indicators trading strategies reports loop lean backtest live bench plugins",
+    "backtrader": "feeds indicators trading strategies reports loop lean backtest research live bench plugins",
 }
 
 

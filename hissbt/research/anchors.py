@@ -12,7 +12,8 @@ from hissbt.errors import ConfigError
 
 CRISES = {"covid": "2020-03-12", "luna": "2022-05-07", "3ac": "2022-06-10", "ftx": "2022-11-06"}
 """The day (UTC) on which each began in the prices of Bitcoin."""
-REGIMES = ("bull", "bear", "sideways")
+REGIMES = {"bull": 1.0, "bear": -1.0, "sideways": 0.0}
+"""With their labels by ``hissbt.targets.market_regime``."""
 _CLUSTER = re.compile(r"cluster:(\d+)")
 _DATE = re.compile(r"\d{4}-\d{2}\b")  # begins so: pandas would take "now" and "may" for times too
 
@@ -40,8 +41,8 @@ def parse_anchor(text: str) -> Anchor:
         return Anchor(cluster=int(found[1]))
     date = CRISES.get(name, name)
     if not _DATE.match(date):
+        names = ", ".join((*CRISES, *REGIMES))
         raise ConfigError(
-            f"unknown anchor {text!r}: write a date or a month as 2022-06, one of {', '.join((*CRISES, *REGIMES))}, "
-            "or cluster:K"
+            f"unknown anchor {text!r}: write a date or a month as 2022-06, one of {names}, or cluster:K"
         )
     return Anchor(moment=parse_time(date))
