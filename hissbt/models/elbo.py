@@ -1,5 +1,6 @@
-"""The evidence lower bound of a variational autoencoder with levels of latents, and its training loss."""
+"""Bounds on the evidence of windows under a variational autoencoder with levels of latents; its training loss."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -43,3 +44,26 @@ class HierarchicalLoss(nn.Module):
         nats = level.mean(dim=(0, 1))  # [d], of one latent vector
         nats = nats if self.each_dimension else nats.sum(dim=0, keepdim=True)
         return level.shape[1] * torch.clamp(nats, min=self.free_nats).sum()
+
+
+@torch.no_grad()
+def importance_bound(
+    net: nn.Module, x: Tensor, k: int, generator: torch.Generator | None = None, batch: int = 1024
+) -> Tensor:
+    """Return the importance-weighted bound of each window of x [N,W,F], in nats [N]: ln of the mean of k weights.
+
+    With k = 1 it is an estimate of the ELBO, and its mean rises with k towards ln p(x): Burda, Grosse and
+    Salakhutdinov, arXiv 1509.00519, eq. 8 and theorem 1.
+
+    Args:
+        net: a ``WindowVAE``.
+        x: normalized windows [N,W,F].
+        k: draws of the latents of a window.
+        generator: of the draws.
+        batch: about how many windows, each counted k times, go through the network at once.
+    """
+    bounds = []
+    for windows in x.split(max(1, batch // k)):
+        weights = net.log_weights(windows.repeat_interleave(k, dim=0), lambda q: q.draw(generator))
+        bounds.append(torch.logsumexp(weights.unflatten(0, (-1, k)), dim=1) - math.log(k))
+    return torch.cat(bounds)

@@ -1,4 +1,4 @@
-"""Diagonal Gaussians as a pair of tensors: divergence, product, density, draws."""
+"""Diagonal Gaussians as a pair of tensors: divergence, product, density, draws; and the density of a t."""
 
 import math
 from typing import NamedTuple
@@ -44,9 +44,9 @@ def bent(log_std: Tensor) -> Tensor:
 
 def divergence(q: Gaussian, p: Gaussian) -> Tensor:
     """Return KL(q || p) of each variable [..,d], in nats."""
-    ratio = torch.exp(2 * (q.log_std - p.log_std))
-    shift = ((q.mean - p.mean) * torch.exp(-p.log_std)) ** 2
-    return 0.5 * (ratio + shift - 1) + p.log_std - q.log_std
+    excess = q.log_std - p.log_std
+    shift = (q.mean - p.mean) * torch.exp(-p.log_std)
+    return 0.5 * (torch.expm1(2 * excess) + shift**2) - excess
 
 
 def merged(a: Gaussian, b: Gaussian) -> Gaussian:
@@ -55,5 +55,12 @@ def merged(a: Gaussian, b: Gaussian) -> Gaussian:
     The Ladder merge, Sønderby et al., arXiv 1602.02282, eq. 17 and 18.
     """
     weight = torch.sigmoid(2 * (b.log_std - a.log_std))  # precision of a, over that of both
-    log_std = 0.5 * (-torch.logaddexp(-2 * a.log_std, -2 * b.log_std))
+    log_std = -0.5 * torch.logaddexp(-2 * a.log_std, -2 * b.log_std)
     return Gaussian(weight * a.mean + (1 - weight) * b.mean, log_std)
+
+
+def student_log_density(x: Tensor, mean: Tensor, log_scale: Tensor, df: Tensor) -> Tensor:
+    """Return the log density of each x [..,F] under t distributions with ``df`` [F] degrees of freedom."""
+    standardized = (x - mean) * torch.exp(-log_scale)
+    peak = torch.lgamma((df + 1) / 2) - torch.lgamma(df / 2) - 0.5 * torch.log(df * math.pi)
+    return peak - log_scale - (df + 1) / 2 * torch.log1p(standardized**2 / df)

@@ -10,20 +10,19 @@ go with the time: at each bar the posterior of the window that *ends* there, its
 there is no phase, nothing is held, and nothing later is seen.
 """
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from hissbt.errors import ConfigError
 from hissbt.models import base
 from hissbt.models.base import NetworkConfig, SequenceNet
-from hissbt.models.elbo import Terms
-from hissbt.models.gaussian import Gaussian, bent, divergence, merged
+from hissbt.models.gaussian import Gaussian, divergence, merged
+from hissbt.models.window_vae import Draw, Inference, WindowVAE, mean_and_log_scale, perceptron
 
 QUANTILES = 1000  # of the scores on the calibration span: p-values down to 0.001
 
@@ -46,25 +45,18 @@ class HVAEConfig(NetworkConfig):
     @model_validator(mode="after")
     def _levels_fit(self):
         if len(self.d_latent) != len(self.strides) or min(self.d_latent) < 1:
-            raise ValueError(f"d_latent needs {len(self.strides)} sizes above 0, one a level")
-        finer = (1, *self.strides[:-1])
-        if any(s < 1 or s % f or (s == f and f > 1) for s, f in zip(self.strides, finer, strict=True)):
-            raise ValueError("each of the strides must be a multiple of the one before, and longer")
+            raise ConfigError(
+                f"network setting 'd_latent' cannot be {self.d_latent}: give {len(self.strides)} sizes above 0, "
+                "one for each of the strides"
+            )
+        if self.strides[0] < 1 or any(s % f or s <= f for f, s in pairwise(self.strides)):
+            raise ConfigError(
+                f"network setting 'strides' cannot be {self.strides}: each must be a multiple of the one before"
+            )
         return self
 
 
-@dataclass(frozen=True)
-class Inference:
-    """Latents of windows, and the distributions that they come from; one entry a level, finest first."""
-
-    latents: tuple[Tensor, ...]
-    """[B,blocks,d]."""
-    posteriors: tuple[Gaussian, ...]
-    priors: tuple[Gaussian, ...]
-    """Given the latents of the level above."""
-
-
-class HVAENet(SequenceNet):
+class HVAENet(WindowVAE, SequenceNet):
     """Bottom-up features, top-down latents, one path a level to the bars.
 
     Outputs at bar t, of the window that ends there, with all latents at their posterior means:
@@ -84,25 +76,21 @@ class HVAENet(SequenceNet):
     outputs = ("kl", "recon", "latent")
 
     def __init__(self, config: HVAEConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         strides, sizes, hidden, count = config.strides, config.d_latent, config.d_hidden, len(config.strides)
         self.warmup = strides[-1]
         self.strides = (1,) * count
-        self.bottom_up = nn.ModuleList(
-            [_net(hidden if level else strides[0] * config.n_features, hidden, hidden) for level in range(count)]
-        )
+        inputs = [strides[0] * config.n_features] + [hidden] * (count - 1)
+        self.bottom_up = nn.ModuleList([perceptron(size, hidden, hidden) for size in inputs])
         self.norms = nn.ModuleList([nn.LayerNorm(hidden) for _ in range(count)])
         self.evidence = nn.ModuleList(
-            [_net(hidden + sum(sizes[level + 1 :]), hidden, 2 * sizes[level]) for level in range(count)]
+            [perceptron(hidden + sum(sizes[level + 1 :]), hidden, 2 * sizes[level]) for level in range(count)]
         )
-        self.prior = nn.ModuleList([_net(sizes[i + 1], hidden, 2 * sizes[i]) for i in range(count - 1)])
+        self.prior = nn.ModuleList([perceptron(sizes[i + 1], hidden, 2 * sizes[i]) for i in range(count - 1)])
         paths = count if config.decoder == "paths" else 1
         self.path = nn.ModuleList(
-            [_net(sizes[i], hidden, 2 * config.n_features * (1 if i else strides[0])) for i in range(paths)]
+            [perceptron(sizes[i], hidden, 2 * config.n_features * (1 if i else strides[0])) for i in range(paths)]
         )
-        if config.observation == "student":
-            self.excess_df = nn.Parameter(torch.full((config.n_features,), 4.0))
         self.register_buffer("calibration", torch.zeros(count, QUANTILES))
         self.register_buffer("centers", torch.zeros(config.n_clusters, sizes[-1]))
         self.register_buffer("persistence", torch.zeros(sizes[-1], sizes[-1]))
@@ -119,7 +107,7 @@ class HVAENet(SequenceNet):
 
     # --- whole windows
 
-    def infer(self, x: Tensor, draw: Callable[[Gaussian], Tensor] = Gaussian.draw) -> Inference:
+    def infer(self, x: Tensor, draw: Draw = Gaussian.draw) -> Inference:
         """Return the latents of x [B,T,F], windows in a row, each on its own; ``draw`` picks a value of each."""
         seen = list(self._block_features(x))  # [B,blocks,H] a level
         latents, posteriors, priors = [], [], []
@@ -133,41 +121,18 @@ class HVAENet(SequenceNet):
             priors.insert(0, prior)
         return Inference(tuple(latents), tuple(posteriors), tuple(priors))
 
-    def terms(self, x: Tensor) -> Terms:
-        """Return the terms of the bound of the windows x [B,W,F], for one draw of their latents."""
-        found = self.infer(x)
-        divergences = tuple(divergence(q, p) for q, p in zip(found.posteriors, found.priors, strict=True))
-        return Terms(-self.log_likelihood(x, found.latents).sum(dim=(1, 2)), divergences)
-
-    def log_weights(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return ln p(x, z) - ln q(z | x) [B] of the windows x [B,W,F], for one draw of z."""
-        found = self.infer(x, lambda posterior: posterior.draw(generator))
-        weights = self.log_likelihood(x, found.latents).sum(dim=(1, 2))
-        for z, q, p in zip(found.latents, found.posteriors, found.priors, strict=True):
-            weights = weights + (p.log_density(z) - q.log_density(z)).sum(dim=(1, 2))
-        return weights
-
-    def log_likelihood(self, x: Tensor, latents: tuple[Tensor, ...]) -> Tensor:
-        """Return ln p of each value of x [B,T,F] given the latents."""
-        return self._log_density(x, *self.decode(latents))
-
     def decode(self, latents: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return mean and log scale [B,T,F] of the bars of windows in a row, from the latents [B,blocks,d]."""
         patches = self.path[0](latents[0])  # [B,blocks,s F 2]
         summed = patches.reshape(len(patches), -1, 2 * self.config.n_features)  # [B,T,2 F]
         for level in range(1, len(self.path)):
             summed = summed + self.path[level](latents[level]).repeat_interleave(self.config.strides[level], dim=1)
-        return _mean_and_log_scale(summed)
+        return mean_and_log_scale(summed)
 
     def prior_of(self, level: int, parent: Tensor) -> Gaussian:
         """Return the prior of the latents [B,blocks,d] of ``level`` (from 0) given those of the level above."""
         factor = self.config.strides[level + 1] // self.config.strides[level]
         return Gaussian.of(self.prior[level](parent.repeat_interleave(factor, dim=1)))
-
-    @property
-    def degrees_of_freedom(self) -> Tensor:
-        """Of the t distribution of each feature [F]: above 2, so that there is a variance."""
-        return 2.05 + F.softplus(self.excess_df)
 
     def _block_features(self, x: Tensor) -> Iterator[Tensor]:
         """Yield the features [B,blocks,H] of each level."""
@@ -189,14 +154,6 @@ class HVAENet(SequenceNet):
             return evidence, Gaussian.standard_like(evidence.mean)
         prior = Gaussian.of(self.prior[level](parents[0]))
         return merged(evidence, prior), prior
-
-    def _log_density(self, x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-        if self.config.observation == "gaussian":
-            return Gaussian(mean, log_scale).log_density(x)
-        df = self.degrees_of_freedom
-        standardized = (x - mean) * torch.exp(-log_scale)
-        peak = torch.lgamma((df + 1) / 2) - torch.lgamma(df / 2) - 0.5 * torch.log(df * math.pi)
-        return peak - log_scale - (df + 1) / 2 * torch.log1p(standardized**2 / df)
 
     # --- bar by bar
 
@@ -229,7 +186,7 @@ class HVAENet(SequenceNet):
         length, strides, features, new = x.shape[1], self.config.strides, [], []
         past = torch.cat([state[0], x], dim=1)  # [B,s-1+T,F]
         new.append(past[:, length:])
-        seen = past.unfold(1, strides[0], 1).transpose(2, 3).flatten(2)  # [B,T,s F]
+        seen = torch.cat([past[:, bar : bar + length] for bar in range(strides[0])], dim=2)  # [B,T,s F]
         for level in range(self.n_levels):
             if level:
                 past = torch.cat([state[level], features[-1]], dim=1)
@@ -251,7 +208,7 @@ class HVAENet(SequenceNet):
         last = self.path[0](latents[0])[..., -2 * self.config.n_features :]  # [B,T,2 F], of the block's last bar
         for level in range(1, len(self.path)):
             last = last + self.path[level](latents[level])
-        surprise = -self._log_density(x, *_mean_and_log_scale(last)).sum(dim=-1, keepdim=True)
+        surprise = -self.log_density(x, *mean_and_log_scale(last)).sum(dim=-1, keepdim=True)
         return {"kl": torch.cat(kl, dim=-1), "recon": surprise, "latent": torch.cat(latents, dim=-1)}
 
 
@@ -267,12 +224,3 @@ def parameter_groups(net: HVAENet, lr: float, weight_decay: float) -> list[dict]
         rest = [parameter for parameter in group["params"] if id(parameter) not in top]
         groups += [{**group, "params": rest}, {**group, "params": slow, "lr": group["lr"] / 2}]
     return [group for group in groups if group["params"]]
-
-
-def _net(n_in: int, hidden: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(n_in, hidden), nn.GELU(), nn.Linear(hidden, n_out))
-
-
-def _mean_and_log_scale(raw: Tensor) -> tuple[Tensor, Tensor]:
-    mean, log_scale = raw.chunk(2, dim=-1)  # [..,F] each
-    return mean, bent(log_scale)
