@@ -448,7 +448,7 @@ def test_a_strategy_of_ones_own(hissbt, folder):
     assert pd.read_csv(run / "trades.csv")["size"].tolist() == [3]
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "backtest"])
+@pytest.mark.parametrize("verb", ["demo", "train", "backtest", "scenarios"])
 def test_help_explains_every_option(hissbt, verb):
     assert f"  {verb} " in hissbt("").out
     answer = hissbt(f"{verb} --help")

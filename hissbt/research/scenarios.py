@@ -65,8 +65,8 @@ def scenarios(
         )
     bundle = ModelBundle.load(model, kind=HVAE) if isinstance(model, str | Path) else model
     where = parse_anchor(anchor) if anchor else Anchor()
-    beginning = _beginning(since, where, bundle)
     names = _names(generators, bundle)
+    beginning = _beginning(since, where, bundle)
     stretch = _stretch(bars, where, beginning, length, bundle) if HVAE in names else None
     found = stress(
         bars,
@@ -118,16 +118,18 @@ def _stretch(
     window = max(bundle.config["strides"])
     if anchor.moment is not None:
         name, first = f"{anchor.moment:%Y-%m-%d}", int(bars.open_times.searchsorted(anchor.moment))
-        windows = min(-(-length // window), (len(bars) - first) // window)
+        known = len(bars) - first if anchor.moment >= bars.open_times[0] else 0
+        windows = min(-(-length // window), known // window)
     else:
         name, first = anchor.regime, _last_of(anchor.regime, bars[: bars.open_times.searchsorted(since)], window)
         windows = int(first is not None)
     if not windows:
         raise BarsError(
-            f"the bars of {bars.market.symbol} have no {window} of the anchor {name}: load others, or choose "
-            "another anchor"
+            f"the bars of {bars.market.symbol} have no window of {window} bars of the anchor {name}: load others, "
+            "or choose another anchor"
         )
-    context = FeatureSet(bundle.features).warmup
+    # What the features need before the first window; a whole one more would count as one of the anchor.
+    context = min(FeatureSet(bundle.features).warmup, window - 1)
     return bars[max(first - context, 0) : first + windows * window]
 
 
