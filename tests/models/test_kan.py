@@ -1,8 +1,6 @@
 """KAN layers and TKAN against the package ``tkan``, and the compiled loops against torch's operations."""
 
 import os
-import subprocess
-import sys
 
 os.environ["KERAS_BACKEND"] = "torch"  # before keras is imported
 
@@ -218,11 +216,6 @@ def test_a_nan_is_never_hidden():
     hidden, _ = net(x, net.initial_state(1))
     assert hidden[..., :5, :].isfinite().all()
     assert hidden[..., 5:, :].isnan().all()
-
-
-def test_networks_are_imported_without_numba():
-    command = "import sys, hissbt.models; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
 
 
 # ------------------------------------------------------------------------------------------- the network
