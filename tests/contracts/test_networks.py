@@ -6,7 +6,8 @@ A new family adds its rows to ``NETWORKS`` and is held to all of it.
 import pytest
 import torch
 
-from hissbt.models import HiSSConfig, HiSSNet, SequenceNet, build_network
+from hissbt.models import HiSSConfig, HiSSNet, build_network
+from hissbt.models.window_vae import WindowVAE
 
 FEATURES = 3
 LENGTH = 300
@@ -16,6 +17,7 @@ CAUSAL_TOLERANCE = 1e-12  # relative, in float64: FFT convolution spreads roundi
 SMALL = {"n_features": FEATURES, "d_model": 8, "d_state": 8}
 TRANSFORMER = {"n_features": FEATURES, "d_model": 12, "n_heads": 3, "d_ff": 10}
 SWITCHING = {"n_features": FEATURES, "d_model": 5}
+LATENT = {"n_features": FEATURES, "d_hidden": 8}
 SMALL_TKAN = {"n_features": FEATURES, "d_model": 3}  # at random weights many forget nothing, rounding included
 NETWORKS = {
     "hiss": ("hiss", SMALL),
@@ -37,7 +39,11 @@ NETWORKS = {
     "m-lstm": ("m-lstm", {**SWITCHING, "return_column": 2, "transition": "logits", "n_regimes": 3}),
     "m-tkan": ("m-tkan", {"n_features": FEATURES, "d_model": 8, "covariate_columns": (0, 1, 2)}),
     "transformer-of-all-bars": ("transformer", {**TRANSFORMER, "n_heads": 4, "window_bars": 2 * LENGTH}),
+    "hvae": ("hvae", {**LATENT, "strides": (2, 6, 24), "d_latent": (1, 2, 3)}),
+    "hvae-from-one-bar": ("hvae", {**LATENT, "strides": (1, 5), "d_latent": (3, 2), "observation": "gaussian"}),
+    "hvae-chain": ("hvae", {**LATENT, "strides": (2, 4, 8, 16), "d_latent": (2,) * 4, "decoder": "chain"}),
 }
+FORECASTERS = [name for name, (kind, _) in NETWORKS.items() if kind != "hvae"]
 
 
 def make(kind, config):
@@ -60,9 +66,14 @@ def x():
     return torch.randn(2, LENGTH, FEATURES, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def stack(outputs):
-    """Return a network's outputs as one tensor [..,3], in the order of their names."""
-    return torch.cat([outputs[name] for name in SequenceNet.outputs], dim=-1)
+def stack(net, outputs):
+    """Return a network's outputs as one tensor [..,n], in the order of their names."""
+    return torch.cat([outputs[name] for name in net.outputs], dim=-1)
+
+
+def run(net, x):
+    """Return all outputs [B,T,n] at all bars of x."""
+    return stack(net, net(x))
 
 
 def leaves(state):
@@ -78,7 +89,7 @@ def run_by_steps(net, x, state):
     outputs, states = [], [state]
     for t in range(x.shape[1]):
         y, state = net.step(x[:, t], state)
-        outputs.append(stack(y))
+        outputs.append(stack(net, y))
         states.append(state)
     return torch.stack(outputs, dim=1), states
 
@@ -99,10 +110,10 @@ def test_steps_equal_forward_for_every_length_and_split(net, x, dtype):
     stepped, states = run_by_steps(net, x, net.initial_state(len(x)))
     for length in range(1, LENGTH + 1):
         outputs, state = net.prefill(x[:, :length])
-        torch.testing.assert_close(stack(outputs), stepped[:, :length], atol=tolerance, rtol=0)
+        torch.testing.assert_close(stack(net, outputs), stepped[:, :length], atol=tolerance, rtol=0)
         assert_same_state(state, states[length], tolerance)
         if length <= 64 or length > LENGTH - 16:
-            forward = stack(net(x[:, :length]))
+            forward = run(net, x[:, :length])
             torch.testing.assert_close(forward, stepped[:, :length], atol=tolerance, rtol=0)
 
 
@@ -110,7 +121,7 @@ def test_steps_equal_forward_for_every_length_and_split(net, x, dtype):
 def test_stepping_goes_on_where_the_parallel_pass_ended(net, x):
     """In every phase of the blocks, over more than one block of the coarsest level."""
     period = net.strides[-1]
-    whole = stack(net(x))
+    whole = run(net, x)
     for split in range(50, 50 + period):
         _, state = net.prefill(x[:, :split])
         end = min(split + 2 * period, LENGTH)
@@ -121,7 +132,7 @@ def test_stepping_goes_on_where_the_parallel_pass_ended(net, x):
 @torch.no_grad()
 def test_prefill_of_nothing_is_the_initial_state(net):
     outputs, state = net.prefill(torch.zeros(2, 0, FEATURES, dtype=torch.float64))
-    assert stack(outputs).shape == (2, 0, 3)
+    assert all(outputs[name].shape[:2] == (2, 0) for name in net.outputs)
     assert_same_state(state, net.initial_state(2), 0)
 
 
@@ -133,7 +144,7 @@ def test_a_step_leaves_the_given_state_as_it_was(net, x):
         first, after = net.step(x[:, split], state)
         net.step(x[:, split + 1], after)
         again, _ = net.step(x[:, split], state)
-        assert torch.equal(stack(first), stack(again))
+        assert torch.equal(stack(net, first), stack(net, again))
         for old, leaf in zip(before, leaves(state), strict=True):
             assert torch.equal(torch.as_tensor(old), torch.as_tensor(leaf))
 
@@ -150,20 +161,20 @@ def test_a_state_keeps_its_shape_from_bar_to_bar(net, x):
 
 def assert_future_never_alters_the_past(net, x):
     """Alter all bars from t on, for t over all residues of the coarsest stride; compare the outputs before t."""
-    before = stack(net(x))
+    before = run(net, x)
     for t in range(64, 64 + max(16, net.strides[-1])):
         altered = x.clone()
         altered[:, t:] = 10 - 3 * altered[:, t:]
-        after = stack(net(altered))
+        after = run(net, altered)
         torch.testing.assert_close(after[:, :t], before[:, :t], rtol=CAUSAL_TOLERANCE, atol=CAUSAL_TOLERANCE)
         assert not torch.allclose(after[:, t], before[:, t])  # the altered bar itself is seen at once
 
 
 def assert_truncation_changes_nothing(net, x):
     """Compare the last output of x[:t] with output t-1 of x, for t over all residues of the coarsest stride."""
-    whole = stack(net(x))
+    whole = run(net, x)
     for t in range(1, 65 + max(16, net.strides[-1])):
-        last = stack(net(x[:, :t]))[:, -1]
+        last = run(net, x[:, :t])[:, -1]
         torch.testing.assert_close(last, whole[:, t - 1], rtol=CAUSAL_TOLERANCE, atol=CAUSAL_TOLERANCE)
 
 
@@ -201,15 +212,18 @@ def test_a_network_that_looks_ahead_is_caught(check, x):
 
 @torch.no_grad()
 def test_the_streams_of_a_batch_do_not_touch(net, x):
-    together = stack(net(x))
+    together = run(net, x)
     for i in range(len(x)):
-        torch.testing.assert_close(together[i : i + 1], stack(net(x[i : i + 1])), atol=1e-12, rtol=1e-12)
+        torch.testing.assert_close(together[i : i + 1], run(net, x[i : i + 1]), atol=1e-12, rtol=1e-12)
 
 
 def test_gradients_flow_to_every_parameter(net, x):
     net.train()
-    weights = torch.randn(2, LENGTH, 3, dtype=torch.float64)
-    (stack(net(x)) * weights).sum().backward()
+    if isinstance(net, WindowVAE):  # of a window it decodes all bars; what goes by the bar is the last one
+        net.terms(x[:, : net.warmup]).elbo.sum().backward()
+    else:
+        outputs = run(net, x)
+        (outputs * torch.randn_like(outputs)).sum().backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -217,15 +231,23 @@ def test_gradients_flow_to_every_parameter(net, x):
 
 
 @torch.no_grad()
-def test_outputs_have_their_names_shapes_and_signs(net, x):
+def test_outputs_come_under_their_names_and_in_their_shapes(net, x):
     outputs = net(x)
-    assert tuple(outputs)[:3] == net.outputs == ("return", "direction", "volatility")
-    assert all(outputs[name].shape == (2, LENGTH, 1) for name in net.outputs)
-    assert (outputs["volatility"] > 0).all()
+    assert tuple(outputs)[: len(net.outputs)] == net.outputs
+    assert all(outputs[name].shape[:2] == (2, LENGTH) for name in net.outputs)
     step, _ = net.step(x[:, 0], net.initial_state(2))
     assert {name: value.shape for name, value in step.items()} == {
         name: value[:, 0].shape for name, value in outputs.items()
     }
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("net", FORECASTERS, indirect=True)
+def test_a_forecast_is_a_return_a_direction_and_a_volatility(net, x):
+    outputs = net(x)
+    assert net.outputs == ("return", "direction", "volatility")
+    assert all(outputs[name].shape == (2, LENGTH, 1) for name in net.outputs)
+    assert (outputs["volatility"] > 0).all()
 
 
 @torch.no_grad()
@@ -235,7 +257,7 @@ def test_config_and_weights_alone_make_the_same_network(name, x):
     net = make(kind, config)
     twin = build_network(kind, net.config.complete()).double().eval()
     twin.load_state_dict(net.state_dict())
-    assert torch.equal(stack(twin(x)), stack(net(x)))
+    assert torch.equal(run(twin, x), run(net, x))
 
 
 def test_strides_start_at_one_and_warmup_covers_the_coarsest(net):
