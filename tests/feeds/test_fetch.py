@@ -562,7 +562,8 @@ def test_an_interrupted_command_says_so_and_can_be_run_again(replay, hourly_bars
     command = [sys.executable, "-m", "hissbt", "fetch", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while not server.counts.requests["kline"]:
-            assert process.poll() is None
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.01)
         process.send_signal(signal.SIGINT)
         told = process.communicate()[1]
     assert (process.returncode, told) == (130, "hissbt: interrupted\n")

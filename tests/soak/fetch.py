@@ -177,7 +177,7 @@ def _kill_one(
     ]
     asked = server.counts.requests["kline"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        _wait(lambda: process.poll() is not None or server.counts.requests["kline"] > asked)
+        _wait(lambda: _ends_within(0.01, process) or server.counts.requests["kline"] > asked)
         before = _stored(store)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(chance.uniform(0, usual_s))
@@ -192,6 +192,12 @@ def _kill_one(
     result.kills_while_a_file_was_replaced += any(_temporary_files(store))
     result.lost_by_kills += len(before - _stored(store))
     return True
+
+
+def _ends_within(seconds: float, process: subprocess.Popen) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.returncode is not None
 
 
 def _wait(until: Callable[[], bool]) -> None:

@@ -137,7 +137,7 @@ def test_loss_weights_can_be_given_or_learned(bars, tmp_path, weights):
 
 
 def test_a_killed_run_resumes_to_the_bundle_of_an_uninterrupted_one(bars, tmp_path):
-    settings = {**SMALL, "max_epochs": 8, "patience": 8}
+    settings = {**SMALL, "max_epochs": 5, "patience": 5}
     bars.frame.reset_index().to_csv(tmp_path / "bars.csv", index=False)
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     killed = subprocess.run([sys.executable, "-c", KILLED_RUN, tmp_path], check=False)
