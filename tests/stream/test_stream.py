@@ -42,8 +42,8 @@ def test_outputs_are_those_of_the_network_over_the_whole_sequence(bundle, rows):
 
 @pytest.mark.compiles
 def test_code_just_compiled_and_code_from_disk_give_the_same_bits(hourly_bars, rows, tmp_path):
-    for kind in ("hiss", "m-tkan", "hvae"):
-        random_bundle(hourly_bars[:150], kind=kind).save(tmp_path / kind)
+    for kind in ("hiss", "m-tkan"):
+        random_bundle(hourly_bars[:150], kind=kind, d_model=16).save(tmp_path / kind)
     np.save(tmp_path / "rows.npy", rows)
     script = (
         "import sys, numpy as np\n"
@@ -53,7 +53,7 @@ def test_code_just_compiled_and_code_from_disk_give_the_same_bits(hourly_bars, r
         "scans = [Stream(ModelBundle.load(path)).scan(rows).tobytes().hex() for path in sys.argv[2:]]\n"
         "print('stored' if kernels.run.stats.cache_hits else 'compiled', *scans)"
     )
-    command = [sys.executable, "-c", script, *(tmp_path / name for name in ("rows.npy", "hiss", "m-tkan", "hvae"))]
+    command = [sys.executable, "-c", script, *(tmp_path / name for name in ("rows.npy", "hiss", "m-tkan"))]
 
     def scanned(**environment) -> list[bytes]:
         done = subprocess.run(command, env=os.environ | environment, capture_output=True, check=True)
