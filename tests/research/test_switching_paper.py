@@ -213,6 +213,16 @@ def test_every_network_is_trained_with_every_seed():
     assert sorted(jobs(QUICK)) == sorted((kind, seed) for kind in KINDS for seed in QUICK.seeds)
 
 
+def test_a_coefficient_where_the_likelihood_is_flat_does_not_differ_from_zero():
+    """There the robust error vanishes, and that of the Hessian does not."""
+    estimate = ESTIMATES[0]
+    params = tuple(estimate.published.coefficients[name][0] for name in MarkovSwitching(2).names())
+    for approx, robust in ((1e9, 1e-9), (np.nan, 1e-9), (1e-9, np.nan)):
+        errors = {"errors_approx": (approx,) * 6, "errors_robust": (robust,) * 6}
+        fit = MarkovFit(MarkovSwitching(2), params, 5.0, 100, **errors)
+        assert not any(row["differs_from_0"] for row in compared(estimate, fit)["rows"])
+
+
 # --- from end to end
 
 

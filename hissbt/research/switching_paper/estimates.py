@@ -9,7 +9,7 @@ from hissbt.research.switching_paper.material import Material
 from hissbt.research.switching_paper.protocol import INPUTS, RETURN_COLUMN, Protocol
 from hissbt.research.switching_paper.tables import MARKOV, PublishedMarkov
 
-CERTAIN = 1.96  # standard errors, for 5 %
+CERTAIN = 1.96  # standard errors, for 5 %: the larger of both, as a sandwich vanishes where a likelihood is flat
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def compared(estimate: Estimate, fit: MarkovFit) -> dict:
     names = fit.model.names()
     for name, (coefficient, error) in estimate.published.coefficients.items():
         at = names.index(name)
-        ours, robust = fit.params[at], fit.errors_robust[at]
+        ours, approx, robust = fit.params[at], fit.errors_approx[at], fit.errors_robust[at]
         # Variances and plain probabilities are positive in any model.
         free = "." in name or not name.startswith(("sigma2", "p["))
         rows.append(
@@ -57,10 +57,10 @@ def compared(estimate: Estimate, fit: MarkovFit) -> dict:
                 "published": coefficient,
                 "published_error": error,
                 "ours": ours,
-                "error_approx": fit.errors_approx[at],
+                "error_approx": approx,
                 "error_robust": robust,
                 "same_sign": bool(np.sign(ours) == np.sign(coefficient)) if free else None,
-                "differs_from_0": bool(abs(ours) > CERTAIN * robust),
+                "differs_from_0": bool(abs(ours) > CERTAIN * np.maximum(approx, robust)),
                 "within_2_errors": bool(abs(ours - coefficient) <= 2 * np.hypot(robust, error)),
             }
         )

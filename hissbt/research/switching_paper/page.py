@@ -103,7 +103,13 @@ def _markov(results: Mapping) -> list[Section]:
         sections.append(section(heading, pair(*map(_coefficients, own)) + _claim(results, name)))
     appendix = [fit for fit in fits if fit["table"].startswith("Appendix")]
     content = "".join(map(_coefficients, appendix)) + "<h3>All models</h3>" + _criteria(fits)
-    remark = note(["Regimes are ordered by variance. Covariates are standardized over the span."])
+    remark = note(
+        [
+            "Regimes are ordered by variance. Covariates are standardized over the span.",
+            "A coefficient differs from 0 where it is more than 1.96 times the larger of its errors away: where "
+            "the likelihood is flat, one of them can be far too small.",
+        ]
+    )
     return [*sections, section("Appendix: three regimes", content + remark + _claim(results, "Appendix"))]
 
 

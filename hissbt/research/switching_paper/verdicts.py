@@ -1,7 +1,8 @@
 """Whether the article's claims hold on our bars: one plain sentence each, derived from the figures by rule.
 
 A claim about a difference holds where the difference's 95 % interval lies above 0, is contradicted where it lies
-below, and else is not shown. A coefficient differs from 0 where it is more than 1.96 robust standard errors away.
+below, and else is not shown. A coefficient differs from 0 where it is more than 1.96 standard errors away, by the
+larger of its two.
 """
 
 from collections.abc import Mapping, Sequence
