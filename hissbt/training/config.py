@@ -1,5 +1,6 @@
 """Everything that can be set about a training run, with its default and the reason for it."""
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,18 +13,15 @@ from hissbt.settings import Settings
 Weight = Annotated[float, Field(ge=0)]
 
 
-class TrainingConfig(Settings):
-    """Settings of one training run. Counts are in bars unless the name says otherwise."""
+class RunConfig(Settings):
+    """What can be set about any training run. Counts are in bars unless the name says otherwise."""
 
     kind: ClassVar[str] = "training setting"
 
-    horizon: int = Field(1, ge=1)  # bars that a forecast looks ahead
-    # None: the defaults of the timeframe
+    # None: the defaults of the timeframe; for an autoencoder what there is in a candle, as far as it varies
     features: tuple[str, ...] | None = Field(None, min_length=1, description='a list, as ["log_return","range"]')
     network: dict[str, Any] = Field(default_factory=dict)  # fields of the network's own config
 
-    window: int = Field(256, ge=2)  # bars of one training sequence
-    burn_in: int = Field(64, ge=0)  # first bars of a window that warm the state and carry no loss
     batch_size: int = Field(16, ge=1)
     validation_fraction: float = Field(0.15, gt=0, lt=1)  # last part of the training span, for early stopping
 
@@ -33,10 +31,12 @@ class TrainingConfig(Settings):
     lr: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: float = Field(1.0, gt=0)
-    loss_weights: tuple[Weight, Weight, Weight] | Literal["learned"] = Field(
-        (1.0, 1.0, 1.0), description="learned, or a list of three numbers from 0 on: return, direction, volatility"
-    )
     seed: int = Field(0, ge=0, lt=2**32)  # what numpy's generator takes
+
+    @property
+    def steps(self) -> int:
+        """Batches of the whole run, if nothing stops it early."""
+        return self.epoch_steps * self.max_epochs
 
     @field_validator("network")
     @classmethod
@@ -45,11 +45,49 @@ class TrainingConfig(Settings):
             raise ValueError("leave n_features out, it is the number of features")
         return network
 
+
+class TrainingConfig(RunConfig):
+    """Settings of a run that trains a forecaster."""
+
+    horizon: int = Field(1, ge=1)  # bars that a forecast looks ahead
+    window: int = Field(256, ge=2)  # bars of one training sequence
+    burn_in: int = Field(64, ge=0)  # first bars of a window that warm the state and carry no loss
+    loss_weights: tuple[Weight, Weight, Weight] | Literal["learned"] = Field(
+        (1.0, 1.0, 1.0), description="learned, or a list of three numbers from 0 on: return, direction, volatility"
+    )
+
     @model_validator(mode="after")
     def _burn_in_fits(self):
         if self.burn_in >= self.window:
             raise ValueError(f"burn_in {self.burn_in} must be less than window {self.window}: set both")
         return self
+
+
+class LatentConfig(RunConfig):
+    """Settings of a run that trains a variational autoencoder. Its windows are as long as its network says."""
+
+    batch_size: int = Field(32, ge=1)
+    # Twice that of a forecaster: its later half calibrates the anomaly scores.
+    validation_fraction: float = Field(0.2, gt=0, lt=1)
+    epoch_steps: int = Field(100, ge=1)
+    max_epochs: int = Field(60, ge=1)
+    patience: int = Field(12, ge=1)  # counted after the warm-up
+    weight_decay: float = Field(1e-4, ge=0)
+
+    free_nats: float = Field(0.1, ge=0)  # divergence that costs nothing, per latent vector or variable
+    free_bits: Literal["level", "dimension"] = "level"  # whether a vector has free_nats, or each of its variables
+    warmup_share: float = Field(
+        0.3, ge=0, lt=1
+    )  # of all steps, over which the weight of the divergence grows to 1
+
+    @property
+    def warmup_epochs(self) -> int:
+        """Epochs whose validation loss does not count, as the loss was still another; one at least does."""
+        return min(math.ceil(self.warmup_share * self.max_epochs), self.max_epochs - 1)
+
+    def beta(self, step: int) -> float:
+        """Return the weight of the divergence at a step, counted from 0."""
+        return min(1.0, (step + 1) / max(self.warmup_share * self.steps, 1.0))
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
