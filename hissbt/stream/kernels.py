@@ -518,7 +518,7 @@ def softmax(X):
         X[i] /= total
 
 
-@kernel
+@exact
 def patch(S, x, y, n, rows):
     """y[rows,n] = its own rows but the first, then x[n]: the newest values in their order."""
     for k in range(rows - 1):
@@ -526,7 +526,7 @@ def patch(S, x, y, n, rows):
     copy(S, x, y + (rows - 1) * n, n)
 
 
-@kernel
+@exact
 def pool(S, W, x, y, n, stride, count, w, h, bars):
     """y[n] = mean of x[n] and of what it was ``stride``, 2 ``stride``, … bars before, ``count`` values in all.
 

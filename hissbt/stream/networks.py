@@ -321,8 +321,7 @@ def _feed_forward(planner: Planner, x: Place, n: int, names: _Names, d_ff: int) 
     """Append x += linear2(gelu(linear1(norm2(x))))."""
     normed, hidden, added = _norm(planner, x, n, names.under("norm2")), planner.scratch(d_ff), planner.scratch(n)
     planner.linear(normed, hidden, names["linear1.weight"], names["linear1.bias"])
-    planner.add("activate", hidden, hidden, d_ff)
-    planner.linear(hidden, added, names["linear2.weight"], names["linear2.bias"])
+    planner.linear(_activated(planner, hidden, d_ff), added, names["linear2.weight"], names["linear2.bias"])
     planner.add("add", added, x, n)
 
 
@@ -392,10 +391,9 @@ def _bar(planner: Planner, config: Mapping[str, Any], names: _Names, latents: Se
     paths, hidden = range(len(latents) if config["decoder"] == "paths" else 1), config["d_hidden"]
     units, bar = planner.scratch(len(paths) * hidden), planner.scratch(2 * planner.n_features)
     for path in paths:
-        planner.linear(
-            latents[path], units + path * hidden, names[f"path.{path}.0.weight"], names[f"path.{path}.0.bias"]
-        )
-    planner.add("activate", units, units, len(paths) * hidden)
+        first = names.under(f"path.{path}.0")
+        planner.linear(latents[path], units + path * hidden, first["weight"], first["bias"])
+    units = _activated(planner, units, len(paths) * hidden)
     last = slice(-2 * planner.n_features, None)  # of the bars that the finest latent stands for
     weight = np.concatenate([names[f"path.{path}.2.weight"][last] for path in paths], axis=1)
     planner.linear(units, bar, weight, sum(names[f"path.{path}.2.bias"][last] for path in paths))
@@ -406,8 +404,14 @@ def _perceptron(planner: Planner, x: Place, names: _Names) -> Place:
     """Append linear2(gelu(linear1(x)))."""
     hidden, y = planner.scratch(len(names["0.bias"])), planner.scratch(len(names["2.bias"]))
     planner.linear(x, hidden, names["0.weight"], names["0.bias"])
-    planner.add("activate", hidden, hidden, len(names["0.bias"]))
-    planner.linear(hidden, y, names["2.weight"], names["2.bias"])
+    planner.linear(_activated(planner, hidden, len(names["0.bias"])), y, names["2.weight"], names["2.bias"])
+    return y
+
+
+def _activated(planner: Planner, x: Place, n: int) -> Place:
+    """Append gelu(x) in another place: in its own the compiled loop does one number at a time."""
+    y = planner.scratch(n)
+    planner.add("activate", x, y, n)
     return y
 
 

@@ -7,15 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from bundles import random_bundle
+from bundles import random_bundle, torch_outputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hissbt.errors import BundleError, ConfigError, StreamError
-from hissbt.models import build_network
-from hissbt.stream import Stream
-from hissbt.targets import TargetScale
+from hissbt.stream import OUTPUTS, Stream
 
 
 @pytest.fixture(scope="module")
@@ -23,27 +20,44 @@ def rows(hourly_bars):
     return hourly_bars[:150].arrays()
 
 
-@pytest.fixture(scope="module", params=["hiss", "lstm", "gru", "transformer", "tkan", "m-gru", "m-lstm", "m-tkan"])
+FORECASTERS = ("hiss", "lstm", "gru", "transformer", "tkan", "m-gru", "m-lstm", "m-tkan")
+
+
+@pytest.fixture(scope="module", params=[*FORECASTERS, "hvae"])
 def bundle(request, hourly_bars):
     return random_bundle(hourly_bars[:150], kind=request.param)
 
 
+@pytest.fixture(scope="module", params=FORECASTERS)
+def forecaster(request, hourly_bars):
+    return random_bundle(hourly_bars[:150], kind=request.param)
+
+
 def test_outputs_are_those_of_the_network_over_the_whole_sequence(bundle, rows):
-    network = build_network(bundle.kind, bundle.config)
-    network.load_state_dict({name: torch.from_numpy(array) for name, array in bundle.weights.items()})
-    stream = Stream(bundle)
-    matrix = bundle.normalizer(stream._features.scan(rows)).astype(np.float32)  # [T,F]
-    with torch.no_grad():
-        outputs = network.eval()(torch.from_numpy(matrix)[None])
-    heads = [outputs[name][0, :, 0].numpy().astype(float) for name in network.outputs]
-    expected = TargetScale(**bundle.target_scale).forecast(*heads).T  # [T,3]
-    np.testing.assert_allclose(stream.scan(rows), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(Stream(bundle).scan(rows), torch_outputs(bundle, rows), rtol=1e-4, atol=1e-6)
+
+
+def test_outputs_have_names(forecaster, hourly_bars):
+    assert Stream(forecaster).outputs == OUTPUTS
+    if "n_regimes" in forecaster.config:
+        assert Stream(forecaster, regimes=True).outputs == (*OUTPUTS, "regime0", "regime1")
+    latent = Stream(random_bundle(hourly_bars[:150], kind="hvae", strides=(2, 4), d_latent=(1, 2)))
+    assert latent.outputs == ("kl1", "kl2", "recon", "z1_1", "z2_1", "z2_2")
+
+
+def test_an_hvae_with_resets_is_torchs_on_each_part_of_a_long_series(hourly_bars):
+    bundle = random_bundle(hourly_bars, kind="hvae", strides=(4, 24, 168), d_latent=(2, 4, 8), d_hidden=64)
+    rows = hourly_bars.arrays()
+    parts = rows[:400], rows[403:430], rows[433:700], rows[703:]  # the second ends before its window is full
+    expected = np.concatenate([torch_outputs(bundle, part) for part in parts])
+    outputs = Stream(bundle, "3h").scan(np.concatenate(parts))
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.compiles
 def test_code_just_compiled_and_code_from_disk_give_the_same_bits(hourly_bars, rows, tmp_path):
-    for kind in ("hiss", "m-tkan"):
-        random_bundle(hourly_bars[:150], kind=kind, d_model=16).save(tmp_path / kind)
+    for kind in ("hiss", "m-tkan", "hvae"):
+        random_bundle(hourly_bars[:150], kind=kind).save(tmp_path / kind)
     np.save(tmp_path / "rows.npy", rows)
     script = (
         "import sys, numpy as np\n"
@@ -53,7 +67,7 @@ def test_code_just_compiled_and_code_from_disk_give_the_same_bits(hourly_bars, r
         "scans = [Stream(ModelBundle.load(path)).scan(rows).tobytes().hex() for path in sys.argv[2:]]\n"
         "print('stored' if kernels.run.stats.cache_hits else 'compiled', *scans)"
     )
-    command = [sys.executable, "-c", script, *(tmp_path / name for name in ("rows.npy", "hiss", "m-tkan"))]
+    command = [sys.executable, "-c", script, *(tmp_path / name for name in ("rows.npy", "hiss", "m-tkan", "hvae"))]
 
     def scanned(**environment) -> list[bytes]:
         done = subprocess.run(command, env=os.environ | environment, capture_output=True, check=True)
@@ -68,8 +82,8 @@ def test_code_just_compiled_and_code_from_disk_give_the_same_bits(hourly_bars, r
     assert scanned(**place) == [b"stored", *first]
 
 
-def test_outputs_are_a_probability_and_a_positive_volatility(bundle, rows):
-    expected_return, prob_up, volatility = Stream(bundle).scan(rows).T
+def test_outputs_are_a_probability_and_a_positive_volatility(forecaster, rows):
+    expected_return, prob_up, volatility = Stream(forecaster).scan(rows).T
     assert np.isfinite(expected_return).all()
     assert ((prob_up > 0) & (prob_up < 1)).all()
     assert (volatility > 0).all()
