@@ -85,6 +85,20 @@ def run_lines(case: Case, bars: Bars, **cerebro_params) -> np.ndarray:
     return lines_of(cerebro_for(case, [BarsFeed(bars)], **cerebro_params).run()[0])
 
 
+def named_lines(bars: Bars, indicator: type[bt.Indicator], **params) -> dict[str, np.ndarray]:
+    """Return the lines [T] of an indicator over ``bars``, by their names, however many a bundle has."""
+
+    class Host(bt.Strategy):
+        def __init__(self):
+            self.indicator = indicator(self.data, **params)
+
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(BarsFeed(bars))
+    cerebro.addstrategy(Host)
+    found = cerebro.run()[0].indicator
+    return {name: np.array(getattr(found.lines, name).array) for name in found.lines.getlinealiases()}
+
+
 def truncated_future(bars: Bars, cut: int) -> Bars:
     """Return the first ``cut`` bars."""
     return bars[:cut]

@@ -6,6 +6,7 @@ import pytest
 from bundles import random_bundle
 from hypothesis import given
 from hypothesis import strategies as st
+from indicator_contract import named_lines
 
 import hissbt
 from hissbt.candles import CANDLE
@@ -28,26 +29,14 @@ def bundle(bars):
     return random_bundle(bars, kind="hvae", features=CANDLE, warmup=WARMUP)
 
 
-def lines(bars, indicator, **params) -> dict[str, np.ndarray]:
-    class Host(bt.Strategy):
-        def __init__(self):
-            self.indicator = indicator(self.data, **params)
-
-    cerebro = bt.Cerebro(stdstats=False)
-    cerebro.adddata(BarsFeed(bars))
-    cerebro.addstrategy(Host)
-    found = cerebro.run()[0].indicator
-    return {name: np.array(getattr(found.lines, name).array) for name in found.lines.getlinealiases()}
-
-
 def test_its_lines_have_the_names_that_they_are_known_by(bars, bundle):
     assert hissbt.Latent is Latent
     levels = ("anomaly1", "anomaly2", "anomaly3", "kl1", "kl2", "kl3")
-    assert tuple(lines(bars, Latent, model=bundle)) == (*levels, "recon", "regime")
+    assert tuple(named_lines(bars, Latent, model=bundle)) == (*levels, "recon", "regime")
 
 
 def test_divergences_and_surprise_are_those_of_the_stream(bars, bundle):
-    found, stream = lines(bars, Latent, model=bundle), Stream(bundle)
+    found, stream = named_lines(bars, Latent, model=bundle), Stream(bundle)
     outputs = dict(zip(stream.outputs, stream.scan(bars.arrays()).T, strict=True))
     for name in ("kl1", "kl2", "kl3", "recon"):
         np.testing.assert_array_equal(found[name][WARMUP - 1 :], outputs[name][WARMUP - 1 :])
@@ -55,7 +44,7 @@ def test_divergences_and_surprise_are_those_of_the_stream(bars, bundle):
 
 
 def test_a_p_value_is_the_share_of_held_out_scores_that_are_as_high(bars, bundle):
-    found = lines(bars, Latent, model=bundle)
+    found = named_lines(bars, Latent, model=bundle)
     scores = found["kl1"] + found["recon"], found["kl2"], found["kl3"]
     for level, score in enumerate(scores, 1):
         usual = bundle.weights["calibration"][level - 1]
@@ -65,7 +54,7 @@ def test_a_p_value_is_the_share_of_held_out_scores_that_are_as_high(bars, bundle
 
 
 def test_the_regime_is_the_nearest_cluster_of_the_top_latent(bars, bundle):
-    found = lines(bars, Latent.of(bundle))
+    found = named_lines(bars, Latent.of(bundle))
     top = np.column_stack([found[f"z3_{i}"] for i in (1, 2, 3)])[WARMUP - 1 :]  # [T,3]
     distances = np.square(top[:, None] - bundle.weights["centers"]).sum(axis=-1)
     np.testing.assert_array_equal(found["regime"][WARMUP - 1 :], distances.argmin(axis=1))
@@ -89,7 +78,7 @@ def test_of_clusters_that_are_as_near_the_first_is_taken():
 
 def test_the_latents_of_a_bundle_of_any_levels_are_lines(bars):
     bundle = random_bundle(bars, kind="hvae", strides=(3, 6), d_latent=(1, 2))
-    found, stream = lines(bars, Latent.of(bundle)), Stream(bundle)
+    found, stream = named_lines(bars, Latent.of(bundle)), Stream(bundle)
     assert tuple(found) == ("anomaly1", "anomaly2", "kl1", "kl2", "recon", "regime", "z1_1", "z2_1", "z2_2")
     np.testing.assert_array_equal(
         np.column_stack([found[name] for name in ("z1_1", "z2_1", "z2_2")])[WARMUP - 1 :],
@@ -99,7 +88,7 @@ def test_the_latents_of_a_bundle_of_any_levels_are_lines(bars):
 
 def test_a_class_of_a_bundle_takes_its_folder_and_agrees_with_latent(bars, bundle, tmp_path):
     bundle.save(tmp_path / "bundle")
-    short, whole = lines(bars, Latent, model=bundle), lines(bars, Latent.of(tmp_path / "bundle"))
+    short, whole = named_lines(bars, Latent, model=bundle), named_lines(bars, Latent.of(tmp_path / "bundle"))
     for name, values in short.items():
         np.testing.assert_array_equal(whole[name], values)
 
@@ -120,7 +109,7 @@ def test_the_anomaly_of_the_top_is_known_whatever_the_levels(bars, bundle):
 
 def test_a_bundle_of_another_kind_is_refused(bars):
     with pytest.raises(BundleError, match="this is a gru bundle, not hvae"):
-        lines(bars, Latent, model=random_bundle(bars, kind="gru"))
+        named_lines(bars, Latent, model=random_bundle(bars, kind="gru"))
 
 
 def test_a_bundle_of_other_levels_is_refused(bars, bundle):
@@ -128,9 +117,9 @@ def test_a_bundle_of_other_levels_is_refused(bars, bundle):
     with pytest.raises(
         BundleError, match=r"of 1, 2 latents, are not those of the lines: use hissbt.Latent.of\(model\)"
     ):
-        lines(bars, Latent, model=other)
+        named_lines(bars, Latent, model=other)
     with pytest.raises(BundleError, match="of 2, 1, 3 latents"):
-        lines(bars, Latent.of(other), model=bundle)
+        named_lines(bars, Latent.of(other), model=bundle)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +128,7 @@ def test_a_bundle_of_other_levels_is_refused(bars, bundle):
 )
 def test_other_indicators_refuse_a_bundle_that_forecasts_nothing(bars, bundle, indicator, advice):
     with pytest.raises(BundleError, match=f"this is a hvae bundle.*{advice}"):
-        lines(bars, indicator, model=bundle)
+        named_lines(bars, indicator, model=bundle)
 
 
 def test_only_the_p_values_are_plotted(bundle):

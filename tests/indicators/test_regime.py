@@ -1,14 +1,13 @@
 """Regime names the regimes of a switching network, by what training found out about them."""
 
-import backtrader as bt
 import numpy as np
 import pytest
 import torch
 from bundles import random_bundle
+from indicator_contract import named_lines
 
 import hissbt
 from hissbt.errors import BundleError
-from hissbt.feeds import BarsFeed
 from hissbt.indicators import Forecast, Regime
 from hissbt.indicators.regime import bull_and_bear
 from hissbt.models import build_network
@@ -20,26 +19,14 @@ def bars(hourly_bars):
     return hourly_bars[:60]
 
 
-def lines(bars, indicator, model, **params) -> dict[str, np.ndarray]:
-    class Host(bt.Strategy):
-        def __init__(self):
-            self.indicator = indicator(self.data, model=model, **params)
-
-    cerebro = bt.Cerebro(stdstats=False)
-    cerebro.adddata(BarsFeed(bars))
-    cerebro.addstrategy(Host)
-    found = cerebro.run()[0].indicator
-    return {name: np.array(getattr(found.lines, name).array) for name in found.lines.getlinealiases()}
-
-
 def test_its_lines_have_the_names_that_they_are_known_by(bars):
     assert hissbt.Regime is Regime
-    found = lines(bars, Regime, random_bundle(bars, kind="m-gru"))
+    found = named_lines(bars, Regime, model=random_bundle(bars, kind="m-gru"))
     assert tuple(found) == ("prob_bull", "prob_bear", "expected_return", "volatility")
 
 
 def test_two_regimes_have_probabilities_that_sum_to_one(bars):
-    found = lines(bars, Regime, random_bundle(bars, kind="m-lstm"))
+    found = named_lines(bars, Regime, model=random_bundle(bars, kind="m-lstm"))
     both = found["prob_bull"] + found["prob_bear"]
     np.testing.assert_allclose(both[19:], 1, atol=1e-6)
     assert np.isnan(both[:19]).all()
@@ -47,7 +34,7 @@ def test_two_regimes_have_probabilities_that_sum_to_one(bars):
 
 def test_return_and_volatility_are_those_of_the_forecast(bars):
     bundle = random_bundle(bars, kind="m-tkan")
-    regime, forecast = lines(bars, Regime, bundle), lines(bars, Forecast, bundle)
+    regime, forecast = named_lines(bars, Regime, model=bundle), named_lines(bars, Forecast, model=bundle)
     for name in ("expected_return", "volatility"):
         np.testing.assert_array_equal(regime[name], forecast[name])
 
@@ -55,10 +42,10 @@ def test_return_and_volatility_are_those_of_the_forecast(bars):
 def test_bull_is_the_regime_that_expected_most_in_training(bars):
     bundle = random_bundle(bars, kind="m-gru")
     assert bull_and_bear(bundle) == (1, 0)
-    before = lines(bars, Regime, bundle)
+    before = named_lines(bars, Regime, model=bundle)
     bundle.metrics["regime_returns"] = [0.003, -0.001]
     assert bull_and_bear(bundle) == (0, 1)
-    after = lines(bars, Regime, bundle)
+    after = named_lines(bars, Regime, model=bundle)
     np.testing.assert_array_equal(after["prob_bull"], before["prob_bear"])
     np.testing.assert_array_equal(after["expected_return"], before["expected_return"])
 
@@ -76,4 +63,4 @@ def test_the_probabilities_are_the_networks_belief(bars):
 
 def test_a_bundle_without_regimes_is_refused(bars):
     with pytest.raises(BundleError, match="this is a gru bundle, which has no regimes: name one of m-gru"):
-        lines(bars, Regime, random_bundle(bars, kind="gru"))
+        named_lines(bars, Regime, model=random_bundle(bars, kind="gru"))
