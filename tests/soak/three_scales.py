@@ -29,8 +29,8 @@ SEEDS = tuple(range(5))
 STRIDES = (4, 16, 64)
 NETWORK = HVAEConfig(n_features=1, strides=STRIDES, d_latent=(2, 2, 2), d_hidden=32)
 TRAIN, VALIDATION, TEST = range(12_000), range(12_000, 15_000), range(15_000, 20_000)
-RATES = (1e-3, 3e-3, 1e-2)
-RUN = {"batch_size": 32, "epoch_steps": 50, "max_epochs": 50, "patience": 10}
+RATES = (2e-3, 6e-3)
+RUN = {"batch_size": 32, "epoch_steps": 50, "max_epochs": 30, "patience": 10}
 COARSE_SHARE = 0.9
 
 
