@@ -34,7 +34,7 @@ class Engine:
         return list(x)
 
     def prime(self, tape: Tape) -> np.ndarray:
-        """Take the first WINDOW bars; return the outputs at the last of them, [3]."""
+        """Take the first WINDOW bars; return the outputs at the last of them, [O]."""
         for x in self.inputs(tape, WINDOW):
             outputs = self.step(x)
         return self.values(outputs)
@@ -44,7 +44,7 @@ class Engine:
         raise NotImplementedError
 
     def values(self, outputs) -> np.ndarray:
-        """Return the three outputs of a step as an array."""
+        """Return the outputs of a step as an array [O]."""
         return np.array(outputs, dtype=np.float64)
 
 
@@ -53,11 +53,12 @@ class _Planned(Engine):
 
     def __init__(self, bundle: ModelBundle):
         # The features' part of the table is left out: this is the network alone.
-        program: Program = Stream(bundle)._program
+        stream = Stream(bundle)
+        program: Program = stream._program
         self._plan = np.ascontiguousarray(program.table[1 + program.table[0, 0] :])
         self._S, self._W, self._size = program.S, program.W, program.size
         self._places = np.array([program.table[0, 3], program.table[0, 4], 0])  # inputs, outputs, bars so far
-        self._out = np.empty(3, dtype=np.float32)
+        self._out = np.empty(len(stream.outputs), dtype=np.float32)
 
 
 class Compiled(_Planned):
@@ -69,8 +70,8 @@ class Compiled(_Planned):
         return self._out
 
     def scan(self, x: np.ndarray) -> np.ndarray:
-        """Take many bars, float32 [T,F], in one call; return [T,3]."""
-        out = np.empty((len(x), 3), dtype=np.float32)
+        """Take many bars, float32 [T,F], in one call; return [T,O]."""
+        out = np.empty((len(x), len(self._out)), dtype=np.float32)
         _compiled_scan(self._plan, self._S, self._W, self._places, x, out)
         return out
 
@@ -84,7 +85,7 @@ class Numpy(_Planned):
         self._places[2] += 1
         self._S[first : first + len(x)] = x
         reference.walk(self._plan, self._S, self._W, bars + 1)
-        return self._S[outputs : outputs + 3]
+        return self._S[outputs : outputs + len(self._out)]
 
 
 # Not cached on disk: numba would not notice that ``walk`` has changed. Linking to it takes little time.
@@ -95,7 +96,7 @@ def _compiled_step(plan, S, W, places, x, out):
     for i in range(len(x)):
         S[first + i] = x[i]
     walk(plan, S, W, places[2])
-    for i in range(3):
+    for i in range(len(out)):
         out[i] = S[outputs + i]
 
 
@@ -125,7 +126,7 @@ class TorchStep(Engine):
 
     def values(self, outputs):
         """Read the tensors."""
-        return np.array([outputs[name].numpy()[0, 0] for name in self._network.outputs], dtype=np.float64)
+        return np.concatenate([outputs[name].numpy()[0] for name in self._network.outputs], dtype=np.float64)
 
 
 class TorchWindow(Engine):
@@ -153,11 +154,11 @@ class TorchWindow(Engine):
 
     def values(self, outputs):
         """Read the tensors at the newest bar."""
-        return np.array([outputs[name].numpy()[0, -1, 0] for name in self._network.outputs], dtype=np.float64)
+        return np.concatenate([outputs[name].numpy()[0, -1] for name in self._network.outputs], dtype=np.float64)
 
 
 class StreamStep(Engine):
-    """What a user calls: a closed bar in, the forecast in its units out, features and checks included."""
+    """What a user calls: a closed bar in, the outputs in their units out, features and checks included."""
 
     def __init__(self, bundle: ModelBundle):
         self._stream = Stream(bundle)
@@ -183,7 +184,8 @@ class TorchBar(StreamStep):
     def __init__(self, bundle: ModelBundle):
         self._features = FeatureSet(bundle.features)
         self._memory = self._features.initial_state()
-        self._normalize, self._scale = bundle.normalizer, TargetScale(**bundle.target_scale)
+        self._normalize, self._kind = bundle.normalizer, bundle.kind
+        self._scale = TargetScale(**bundle.target_scale)
         self._torch = TorchStep(bundle)
 
     def step(self, x):
@@ -192,7 +194,8 @@ class TorchBar(StreamStep):
 
         features = self._normalize(self._features.step(x, self._memory)).astype(np.float32)
         outputs = self._torch.step(torch.from_numpy(features)[None])
-        return self._scale.forecast(*self._torch.values(outputs))
+        values = self._torch.values(outputs)
+        return values if self._kind == "hvae" else self._scale.forecast(*values)
 
 
 def torch_network(bundle: ModelBundle):

@@ -21,7 +21,7 @@ heads               [3,n] and [3,F]                         both read-outs
 =================== ======================================= ==================================================
 
 Coarse levels run when they are due. Additions alone (residuals, means, biases), norms, exp, gelu, sigmoid,
-softplus, divisions and copies are counted as nothing.
+softplus, divisions and copies are counted as nothing, and so are the densities and divergences of an hvae.
 """
 
 import numpy as np
@@ -32,7 +32,10 @@ from hissbt.bundle import ModelBundle
 from hissbt.stream.kernels import OPERATIONS
 from hissbt.stream.plan import LINE, _aligned
 
-FREE = {"norm", "gated_add", "add", "push", "mean", "copy", "activate"}
+FREE = {
+    *("norm", "gated_add", "add", "push", "mean", "copy", "activate"),
+    *("patch", "pool", "posterior", "surprise"),
+}
 
 
 class Floor(_Planned):

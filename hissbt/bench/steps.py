@@ -69,7 +69,7 @@ def onnx_problem(engine: Compiled) -> str:
 
 def _difference(engines: dict[str, Engine], tape: Tape) -> float:
     """Prime the engines with the same bars; return how far their outputs lie apart, relative to 1 or more."""
-    outputs = np.array([engine.prime(tape) for engine in engines.values()])  # [engines,3]
+    outputs = np.array([engine.prime(tape) for engine in engines.values()])  # [engines,O]
     return float(np.max(np.ptp(outputs, axis=0) / np.maximum(1.0, np.abs(outputs).max(axis=0))))
 
 

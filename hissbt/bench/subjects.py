@@ -29,6 +29,7 @@ NETWORKS = {
     "m-GRU": ("m-gru", {"d_model": 64, "n_layers": 2}),
     "m-LSTM": ("m-lstm", {"d_model": 64, "n_layers": 2}),
     "m-TKAN": ("m-tkan", {"d_model": 64, "n_layers": 2}),
+    "HVAE": ("hvae", {"d_hidden": 64, "d_latent": (2, 4, 8), "strides": (4, 24, 168)}),
 }
 
 
@@ -70,8 +71,8 @@ def random_bundle(network: str, bars: Bars, seed: int = 1) -> ModelBundle:
         with torch.no_grad():
             for parameter in net.parameters():  # also what begins at zero shall matter, for the check of equality
                 parameter.add_(0.05 * torch.randn_like(parameter))
-            # forecasts that move as returns do, so that rules trade often
-            (net.heads.skip.weight[:2] if hasattr(net, "heads") else net.skip)[:, 0] = 1.0
+            if kind != "hvae":  # forecasts that move as returns do, so that rules trade often
+                (net.heads.skip.weight[:2] if hasattr(net, "heads") else net.skip)[:, 0] = 1.0
     returns = np.log(bars.frame["close"]).diff().std()
     return ModelBundle(
         kind=kind,
