@@ -34,6 +34,7 @@ from hissbt.research.stress.outcomes import (
     table_of,
     tail_mean,
 )
+from hissbt.research.stress.verdicts import verdicts
 from hissbt.strategies.buy_and_hold import BuyAndHold
 from hissbt.strategies.hiss import HiSSStrategy
 
@@ -43,6 +44,7 @@ stress = partial(stress_side_by_side, length=LENGTH)  # other processes take sec
 FREE = {"taker": 0, "maker": 0, "half_spread": 0, "impact": 0}
 ALL_IN = {"fraction": 1.0}
 START = 900
+QUANTILES = {name: {"values": [0.0] * 5, "real": None} for name in ("total_return", "max_drawdown")}
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +284,12 @@ def test_who_looks_ahead_is_caught(bars, since):
     found = stress(bars, Prophet, [Driftless()], since=since, n=40).results
     assert found["leak"] is True
     assert found["verdicts"][-1].startswith("LEAK")
+
+
+def test_a_loss_without_drift_is_not_chance_either():
+    found = {"means": {"gross_return": {"value": -0.006, "error": 0.0003}}, "quantiles": QUANTILES}
+    said = verdicts({"generators": {"null": found}, "leak": False})
+    assert "−0.60% ± 0.03% before costs on average, less than chance allows" in said[-1]
 
 
 def test_without_the_null_nothing_is_said_of_leaks(bars, since):

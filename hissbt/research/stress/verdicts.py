@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from hissbt.reports.page.text import known, percent, words
 from hissbt.research.generators import Driftless
+from hissbt.research.stress.outcomes import LEAK_ERRORS
 
 
 def verdicts(results: Mapping) -> list[str]:
@@ -38,4 +39,9 @@ def _null(results: Mapping) -> str:
         )
     if not known(gross["error"]):
         return f"{where} it makes {percent(gross['value'], sign=True)} before costs, of one scenario."
+    if gross["value"] < -LEAK_ERRORS * gross["error"]:
+        return (
+            f"{where} it makes {figure} on average, less than chance allows: within bars the engine fills orders "
+            "against the account, a stop before a target."
+        )
     return f"{where} it earns nothing beyond chance: {figure} on average."
