@@ -18,7 +18,7 @@ from hissbt.training.switching import regime_returns
 class ForecastTask:
     """Any network that forecasts the return, as ``hissbt.training.fit`` wants it."""
 
-    first_epoch = 0
+    first_epoch = 0  # whose validation loss counts
 
     def __init__(self, kind: str, bars: Bars, settings: dict[str, Any]):
         """Check the settings and prepare the bars; raises ConfigError, FeatureError and BarsError as they do."""

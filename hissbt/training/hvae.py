@@ -27,6 +27,10 @@ class HVAETask:
 
     The held-out part of the bars is halved: its first half stops the training, its second calibrates the anomaly
     scores. A window's bars lie unused before each half, as what ends there sees that far back.
+
+    Attributes: ``train``, ``validation`` and ``calibration``, rows of the normalized features ``x`` [T,F];
+    ``features`` and ``normalizer``, fitted on ``train``; ``window`` in bars; ``first_epoch`` whose validation loss
+    counts.
     """
 
     def __init__(self, kind: str, bars: Bars, settings: dict[str, Any]):

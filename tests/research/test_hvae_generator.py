@@ -31,9 +31,7 @@ def bundle(hourly_bars, tmp_path_factory) -> ModelBundle:
     trained = train(hourly_bars[:600], folder, kind="hvae", settings=SETTINGS, progress=False)
     rng = np.random.default_rng(0)
     shaken = {
-        name: array + (0.3 * rng.normal(size=array.shape) if "." in name else 0.0).astype(np.float32)
-        if "." in name
-        else array
+        name: (array + 0.3 * rng.normal(size=array.shape)).astype(np.float32) if "." in name else array
         for name, array in trained.weights.items()
     }
     shaken["persistence"] = np.array([[0.6, 0.2], [0.0, 0.3]], dtype=np.float32)
