@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from linear_gaussian import LinearGaussian
 
 from hissbt.models import build_network
 from hissbt.models.elbo import HierarchicalLoss, Terms, importance_bound
@@ -98,6 +99,13 @@ def test_the_bound_rises_with_the_number_of_draws(net, x):
     steps = np.diff(means, axis=1)
     error = steps.std(axis=0, ddof=1) / np.sqrt(repeats)
     assert (steps.mean(axis=0) > 5 * error).all(), (steps.mean(axis=0), error)
+
+
+@pytest.mark.parametrize("k", [1, 7])
+def test_with_the_exact_posterior_any_number_of_draws_gives_the_evidence(k, x):
+    exact = LinearGaussian((2, 6), "paths", seed=0)
+    bound = importance_bound(exact.net, x, k, torch.Generator().manual_seed(6), batch=20)
+    torch.testing.assert_close(bound, exact.log_evidence(x), atol=1e-8, rtol=0)
 
 
 def test_the_bound_of_many_windows_repeats_and_has_one_value_a_window(net, x):
