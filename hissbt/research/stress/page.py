@@ -15,7 +15,7 @@ from hissbt.reports.page.document import Section, document, section
 from hissbt.reports.page.facts import facts_tables
 from hissbt.reports.page.markup import chart, note, pair, row, table
 from hissbt.reports.page.panels import AMBER, BLUE, RED, milliseconds, panels
-from hissbt.reports.page.text import NOTHING, escape, known, percent, time, words
+from hissbt.reports.page.text import NOTHING, escape, fixed, known, percent, time, words
 from hissbt.research.stress.outcomes import LEAK_ERRORS
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ SCENARIO_ASSUMPTIONS = (
     "are those of a backtest; its funding rates, if any, are the real ones of that time.",
     "The strategy is warm: it saw the real bars before the scenario, and decides first at the last of their "
     "closes.",
+    "Latents that are fixed to an anchor were read off its real bars, also where these come after the beginning: "
+    "such scenarios imitate what happened then, and forecast nothing.",
     "Errors are Monte-Carlo errors: what other scenarios of the same generator might have shown. That a generator "
     "is wrong about the market is not in them.",
     "Standard errors: of a quantile half of Woodruff's interval of one deviation, of a probability Agresti and "
@@ -63,7 +65,7 @@ def _head(results: Mapping) -> str:
     since, until = (time(pd.Timestamp(results[end])) for end in ("since", "until"))
     span = (
         f"{results['n']:,} scenarios of each generator, {since} to {until} UTC, {results['bars']:,} bars of "
-        f"{results['timeframe']}, seed {results['seed']}"
+        f"{results['timeframe']}, seed {results['seed']}{_anchor(results)}"
     )
     return "\n".join(
         [
@@ -74,6 +76,13 @@ def _head(results: Mapping) -> str:
             _tiles(results),
         ]
     )
+
+
+def _anchor(results: Mapping) -> str:
+    asked = results.get("asked", {})
+    if not asked.get("fix"):
+        return ""
+    return f"; {' and '.join(asked['fix'])} of the model fixed to {asked['anchor'] or 'the last real bars'}"
 
 
 def _notices(results: Mapping) -> str:
@@ -110,18 +119,23 @@ def outcomes(results: Mapping) -> Section:
     """Return the quantiles of each figure, a row a generator, with the real path's percentile among them."""
     parts = []
     for figure, title in _FIGURES.items():
-        rows = [_quantile_row(name, found["quantiles"][figure]) for name, found in results["generators"].items()]
+        decimals = 3 if figure == "cvar" else 2  # a bar's returns are small
+        rows = [
+            _quantile_row(name, found["quantiles"][figure], decimals)
+            for name, found in results["generators"].items()
+        ]
         heads = ["", "5 %", "25 %", "Median", "75 %", "95 %", "Real path", "Above"]
         parts.append(f"<h3>{escape(title)}</h3>{table(heads, rows)}")
     remark = "± is the Monte-Carlo standard error. Above: the share of the scenarios that the real path is above."
     return section("Outcomes", "".join(parts) + note([remark]))
 
 
-def _quantile_row(name: str, found: Mapping) -> str:
+def _quantile_row(name: str, found: Mapping, decimals: int) -> str:
     values = zip(found["values"], found["errors"], strict=True)
     share = found.get("percentile")
     above = NOTHING if share is None else _share(share, found["percentile_error"])
-    return row([escape(words(name)), *(_with_error(*each) for each in values), percent(found["real"]), above])
+    cells = [_with_error(*each, decimals) for each in values]
+    return row([escape(words(name)), *cells, _percent(found["real"], decimals), above])
 
 
 def probabilities(results: Mapping) -> Section:
@@ -138,9 +152,7 @@ def probabilities(results: Mapping) -> Section:
         answers = ["yes" if happened[event]["real"] else "no" for event in events]
         rows.append(row(["real path", *answers, str(results["real"]["trades"])]))
     heads = ["", *map(_event, events), "Trades, mean"]
-    guards = (
-        "A guard is one of the strategy's or the account's limits; exposure counts too where it trims a position."
-    )
+    guards = "A guard is one of the limits of the strategy or the account, such as the drawdown at which it stops."
     return section("Probabilities", table(heads, rows) + note([guards]))
 
 
@@ -156,13 +168,11 @@ def drift(results: Mapping) -> Section:
         )
         for name, found in results["generators"].items()
     ]
-    remark = note(
-        [
-            "Prices of the generator null have no drift and no memory: on average nothing is earned there before "
-            "costs.",
-            f"A mean of more than {LEAK_ERRORS} standard errors above 0 is called a leak.",
-        ]
-    )
+    remark = [
+        "Prices of the generator null have no drift and no memory: nobody earns there, on average, before costs.",
+        f"A mean of more than {LEAK_ERRORS} standard errors above 0 is called a leak.",
+    ]
+    remark = "" if results["leak"] is None else note(remark)
     return section("Mean returns", table(["", "Before costs", "After costs"], rows) + remark)
 
 
@@ -201,7 +211,7 @@ def _fan_chart(results: Mapping, what: str) -> Figure:
                 line=edge,
                 fill="tonexty",
                 fillcolor=_BAND,
-                name=f"{share} of the scenarios",
+                name=share,
                 legendgroup=share,
                 showlegend=first,
                 hoverinfo="skip",
@@ -277,8 +287,13 @@ def background(results: Mapping) -> Iterable[Section]:
 # --- figures
 
 
-def _with_error(value: float, error: float) -> str:
-    return f"{percent(value)} ± {percent(error)}" if known(error) else percent(value)
+def _with_error(value: float, error: float, decimals: int = 2) -> str:
+    shown = _percent(value, decimals)
+    return f"{shown} ± {_percent(error, decimals)}" if known(error) else shown
+
+
+def _percent(value: float | None, decimals: int) -> str:
+    return f"{fixed(100 * value, decimals)}%" if known(value) else NOTHING
 
 
 def _share(value: float, error: float) -> str:
