@@ -12,7 +12,8 @@ Where their package ``tkan`` (0.4.3) does otherwise than the paper, this does wh
   arXiv 2407.15236.
 
 The layer norm makes the sublayers' memories unstable for some weights: then two runs that differ by rounding drift
-apart, as in the package. At its starting values a TKAN forgets such differences.
+apart, as in the package. At its starting values a TKAN forgets such differences where its inputs have about unit
+deviation; where they are much smaller, the norm sees mostly memory, and they grow.
 
 Every module here holds ``copies`` equal layers, each with weights of its own, that run side by side: a loop over
 time in Python costs the same for one as for many.

@@ -200,6 +200,9 @@ def _networks(results: Mapping) -> list[Section]:
             f"{results['protocol']['block']} bars, which knows of the uncertainty of the test span only.",
             "The article's balanced accuracy is the mean of its recalls. Its class 0 has 408 test bars; so it is "
             "most likely bull, the larger class here too.",
+            "With inputs divided by their largest magnitude, as here, the memories of a TKAN need not forget: a "
+            "difference by rounding can grow, so the last digits of tkan and m-tkan belong to this machine and "
+            "these versions.",
         ]
     )
     scores = _scores(classified) + sizes + "<h3>By class</h3>" + _classes(classified)
