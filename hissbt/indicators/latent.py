@@ -43,7 +43,7 @@ class LatentIndicator(StreamedIndicator):
         return lines.reshape(*outputs.shape[:-1], -1)
 
     def _plotlabel(self):
-        return [self.bundle.kind, "bars", *self.bundle.config["strides"]]
+        return [self.bundle.kind, f"{' '.join(map(str, self.bundle.config['strides']))} bars"]
 
 
 def line_names(sizes: tuple[int, ...]) -> tuple[str, ...]:
