@@ -269,10 +269,11 @@ def fetch(
 def compare(
     bars: BarsOption,
     preset: Annotated[
-        str, typer.Option(metavar="NAME", help="What is repeated: switching-paper (arXiv 2407.15236)")
+        str, typer.Option(metavar="NAME", help="What is compared: switching-paper (arXiv 2407.15236) or hvae")
     ] = "switching-paper",
     seeds: Annotated[
-        int | None, typer.Option(metavar="COUNT", min=1, help="Times each network is trained; 10 if left out")
+        int | None,
+        typer.Option(metavar="COUNT", min=1, help="Times each network is trained; 10 or, of hvae, 5 if left out"),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Tiny networks, few seeds: what the page looks like, in minutes")
@@ -283,11 +284,12 @@ def compare(
     out: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Repeat a publication on your bars, and set its tables beside yours.
+    """Compare networks with what was published of them, or with cheaper models, on your bars.
 
-    switching-paper needs daily bars of Bitcoin from before 2014-11-27 to 2024-07-05, and takes less than half an
-    hour on two cores. Under each table a sentence says whether the claim holds.
-    Example: hissbt compare --preset switching-paper --bars BTC-USD_1d.csv
+    switching-paper sets the tables of that article beside yours. It needs daily bars of Bitcoin from before
+    2014-11-27 to 2024-07-05. hvae sets a hierarchical VAE beside a flat one, GARCH and Markov switching. Each
+    takes less than half an hour on two cores. Under each table a sentence says what it shows.
+    Example: hissbt compare --preset hvae --bars BTCUSDT_1h.csv.gz
     """
     from hissbt.console import show_comparison, work_progress
     from hissbt.feeds import load_bars
@@ -299,6 +301,29 @@ def compare(
             loaded, preset, seeds=seeds, quick=quick, out=out, workers=workers, progress=progress
         )
     show_comparison(folder, results, as_json)
+
+
+@app.command()
+def analyze(
+    model: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle of kind hvae")],
+    bars: BarsOption,
+    timeframe: TimeframeOption = None,
+    stamp: StampOption = "open",
+    out: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Show what each level of a trained hierarchical VAE knows, forecasts and finds unusual.
+
+    The bars are to reach well beyond those that it was trained on: forecasts by level are scored, and anomalies
+    counted, on what it has not seen.
+    Example: hissbt analyze models/hvae --bars BTCUSDT_1h.csv.gz
+    """
+    from hissbt.console import show_analysis
+    from hissbt.feeds import load_bars
+    from hissbt.research.hvae_report.analysis import analyze_hvae
+
+    folder, results = analyze_hvae(load_bars(bars, timeframe=timeframe, stamp=stamp), model, out=out)
+    show_analysis(folder, results, as_json)
 
 
 @app.command()

@@ -146,10 +146,48 @@ def work_progress(as_json: bool = False) -> Iterator[Callable[[str, int, int], N
 
 
 def show_comparison(folder: Path, results: dict, as_json: bool = False) -> None:
-    """Print the scores of a repeated publication's networks, and whether each of its claims holds."""
+    """Print the scores of a comparison's networks, and what each of its tables shows."""
     if as_json:
         _last(to_json({"folder": str(folder), **results}))
         return
+    tables = {"switching-paper": _classification, "hvae": _densities}
+    Console().print(tables[results["preset"]](results))
+    _verdicts(folder, results)
+
+
+def show_analysis(folder: Path, results: dict, as_json: bool = False) -> None:
+    """Print what each level of a hierarchical VAE says of the bars, and what else was found."""
+    if as_json:
+        _last(to_json({"folder": str(folder), **results}))
+        return
+    table = Table(title=f"{results['data']['spans']['out_of_sample']['bars']:,} bars that it was not trained on")
+    for heading in ("", "bars", "KL a latent vector", "active units"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for level in results["levels"]["out_of_sample"]:
+        active = f"{level['active_units']} of {level['units']}"
+        table.add_row(f"level {level['level']}", str(level["stride"]), f"{level['kl_a_latent']:.3f} nats", active)
+    Console().print(table)
+    _verdicts(folder, results)
+
+
+def _verdicts(folder: Path, results: dict) -> None:
+    for name, sentence in results["verdicts"].items():
+        print(f"{name}. {sentence}")
+    _last(f"report: {folder / 'report.html'}")
+
+
+def _densities(results: dict) -> Table:
+    table = Table(title=f"{results['data']['windows']:,} test windows, {len(results['protocol']['seeds'])} seeds")
+    for heading in ("", "nats a value", "95 % interval"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, found in results["bounds"].items():
+        for model, each in found["rows"].items():
+            low, high = each["interval"]
+            table.add_row(f"{model} on {name}", f"{each['mean']:.4f}", f"{low:.4f} to {high:.4f}")
+    return table
+
+
+def _classification(results: dict) -> Table:
     classified = results["classification"]
     table = Table(title=f"{classified['n']:,} test bars, {len(results['protocol']['seeds'])} seeds")
     for heading in ("", "accuracy", "balanced accuracy", "MCC", "Sharpe, net"):
@@ -157,10 +195,7 @@ def show_comparison(folder: Path, results: dict, as_json: bool = False) -> None:
     for name, found in classified["rows"].items():
         net = results["backtest"]["out_of_sample"][name]["net"]["mean"]["sharpe"]
         table.add_row(name, *(_text("{:.3f}", score) for score in found["mean"].values()), _text("{:.2f}", net))
-    Console().print(table)
-    for name, sentence in results["verdicts"].items():
-        print(f"{name}. {sentence}")
-    _last(f"report: {folder / 'report.html'}")
+    return table
 
 
 def show_scenarios(folder: Path, results: dict, as_json: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Publications repeated: ``compare`` looks a preset up and runs it."""
+"""Networks compared with publications and with cheaper models: ``compare`` looks a preset up and runs it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,9 +6,14 @@ from pathlib import Path
 
 from hissbt.bars import Bars
 from hissbt.errors import ConfigError
-from hissbt.research.switching_paper import PAPER, QUICK, compare_switching_paper
+from hissbt.research import switching_paper
+from hissbt.research.hvae_report.comparison import compare_hvae
+from hissbt.research.hvae_report.protocol import FULL, QUICK
 
-PRESETS = {"switching-paper": (compare_switching_paper, PAPER, QUICK)}
+PRESETS = {
+    "switching-paper": (switching_paper.compare_switching_paper, switching_paper.PAPER, switching_paper.QUICK),
+    "hvae": (compare_hvae, FULL, QUICK),
+}
 """By name: what runs it, its protocol, and that of a short run."""
 
 
@@ -22,12 +27,12 @@ def compare(
     workers: int = 2,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[Path, dict]:
-    """Repeat a publication on ``bars``; return the folder with its page and results.json, and the results.
+    """Run a preset's comparison on ``bars``; return the folder with its page and results.json, and the results.
 
     ``seeds`` are how many times each network is trained, with seeds from 0 on; the preset's number if left out.
     ``quick`` shows what the page looks like, with figures that mean nothing. ``progress`` is told after each piece
     of work what it was, how many are done, and of how many.
-    Raises ConfigError for an unknown preset, BarsError for bars that do not reach over its span.
+    Raises ConfigError for an unknown preset, BarsError for bars that do not reach over its span or are too few.
     """
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 SEEN = 24
-"""Bars that a judge sees at once."""
+"""Bars that a judge sees at once, or half a path where that is shorter."""
 _FOLDS = 5
 _TREES = {"max_iter": 60, "max_leaf_nodes": 8, "min_samples_leaf": 20, "learning_rate": 0.1, "random_state": 0}
 
@@ -29,9 +29,9 @@ def discriminative_score(real: np.ndarray, made: np.ndarray, seed: int = 0) -> M
     rng = np.random.default_rng(seed)
     count = min(len(real), len(made))
     both = np.vstack([each[rng.choice(len(each), count, replace=False)] for each in (real, made)])  # [2N,T]
-    parts = _parts(both)  # [2N,P,SEEN]
+    parts = _parts(both)  # [2N,P,S]
     group = np.repeat(np.arange(2 * count), parts.shape[1])
-    x, is_made = _summary(parts.reshape(-1, SEEN)), (group >= count).astype(int)
+    x, is_made = _summary(parts.reshape(-1, parts.shape[2])), (group >= count).astype(int)
     right = np.empty(len(x))
     folds = GroupKFold(min(_FOLDS, count), shuffle=True, random_state=seed)
     for train, test in folds.split(x, is_made, group):
@@ -60,13 +60,14 @@ def predictive_score(train: np.ndarray, test: np.ndarray) -> float:
 
 
 def _parts(paths: np.ndarray) -> np.ndarray:
-    """Return [N,P,SEEN]: the parts that follow each other in each path."""
-    count = paths.shape[1] // SEEN
-    return paths[:, : count * SEEN].reshape(len(paths), count, SEEN)
+    """Return [N,P,S]: the parts that follow each other in each path."""
+    seen = _seen(paths)
+    count = paths.shape[1] // seen
+    return paths[:, : count * seen].reshape(len(paths), count, seen)
 
 
 def _summary(parts: np.ndarray) -> np.ndarray:
-    """Return what the trees are given of parts [N,SEEN]: the returns, and what trees are slow to put together."""
+    """Return what the trees are given of parts [N,S]: the returns, and what trees are slow to put together."""
     size = np.abs(parts)
     ordered = np.sort(size, axis=1)
     return np.column_stack(
@@ -74,7 +75,7 @@ def _summary(parts: np.ndarray) -> np.ndarray:
             parts,
             parts.sum(axis=1),
             size.mean(axis=1),
-            ordered[:, [0, SEEN // 2, -2, -1]],
+            ordered[:, [0, parts.shape[1] // 2, -2, -1]],
             ordered[:, -1] / np.maximum(size.mean(axis=1), np.finfo(float).tiny),
             (size[:, 1:] * size[:, :-1]).mean(axis=1),
             (parts[:, 1:] * parts[:, :-1]).mean(axis=1),
@@ -83,7 +84,11 @@ def _summary(parts: np.ndarray) -> np.ndarray:
 
 
 def _next_size(paths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    size = np.abs(paths)
-    seen = np.lib.stride_tricks.sliding_window_view(size, SEEN + 1, axis=1).reshape(-1, SEEN + 1)  # within a path
-    before = seen[:, :-1]
-    return np.column_stack([before, before.mean(axis=1), before[:, -6:].mean(axis=1)]), seen[:, -1]
+    length = _seen(paths) + 1
+    parts = np.lib.stride_tricks.sliding_window_view(np.abs(paths), length, axis=1).reshape(-1, length)
+    before = parts[:, :-1]
+    return np.column_stack([before, before.mean(axis=1), before[:, -6:].mean(axis=1)]), parts[:, -1]
+
+
+def _seen(paths: np.ndarray) -> int:
+    return min(SEEN, paths.shape[1] // 2)
