@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hissbt.research.significance import hit_sentence, hits_needed, sentence, weigh
+from hissbt.research.significance import hit_sentence, hits_needed, psr, sentence, weigh
 
 
 def record(count: int, annual: float, periods: int = 365) -> np.ndarray:
-    """Returns [T] with exactly that annual Sharpe ratio."""
-    noise = np.random.default_rng(0).normal(size=count)
+    """Returns [T] with exactly that annual Sharpe ratio; each gain is lost at once, so that all count in full."""
+    half = np.random.default_rng(0).normal(size=(count + 1) // 2)
+    noise = np.stack([half, -half], axis=1).ravel()[:count]
     noise = (noise - noise.mean()) / noise.std(ddof=1)
     return 0.01 * (noise + annual / math.sqrt(periods))
 
@@ -69,6 +70,30 @@ def test_trials_that_failed_are_in_the_sentence():
     assert "best of 500 trials" in sentence(weigh(record(1250, 1.0), 365, trials(100), 500))
 
 
+def test_returns_that_go_on_as_they_were_count_for_less():
+    noise = 0.01 * np.random.default_rng(3).normal(0.1, 1.0, size=600)
+    slow, quick = np.repeat(noise, 4), np.tile(noise, 4)
+    weighed, other = weigh(slow, 365), weigh(quick, 365)
+    assert weighed.sharpe == pytest.approx(other.sharpe)
+    assert weighed.effective < 0.5 * other.effective
+    assert weighed.psr < other.psr
+    assert weighed.needed == pytest.approx(other.needed * other.effective / weighed.effective, rel=0.01)
+
+
+def test_momentum_without_skill_passes_no_more_often_than_it_says():
+    shocks = np.random.default_rng(4).normal(size=(2000, 500))
+    returns = 0.01 * (shocks[:, 1:] + 0.4 * shocks[:, :-1])  # neighbors have a correlation of 0.34
+    alone = np.mean([psr(row) >= 0.95 for row in returns])
+    weighed = np.mean([weigh(row, 365).psr >= 0.95 for row in returns])
+    assert alone > 0.09
+    assert weighed == pytest.approx(0.05, abs=0.018)
+
+
+def test_an_empty_record_is_too_short():
+    assert weigh(np.array([]), 365).verdict == "too short"
+    assert sentence(weigh(np.array([]), 365)).startswith("No verdict: 0 days are too few")
+
+
 def test_a_loss_needs_no_longer_record():
     weighed = weigh(record(612, -0.4), 365)
     assert weighed.verdict == "no edge"
@@ -87,7 +112,7 @@ def test_bars_are_called_bars():
     assert "over 5,000 bars" in sentence(weigh(record(5000, -1.0, 8760), 8760), "bars")
 
 
-@given(st.integers(4, 400), st.floats(-5, 5), st.integers(0, 60))
+@given(st.integers(2, 400), st.floats(-5, 5), st.integers(0, 60))
 def test_a_sentence_is_one_sentence_and_says_what_the_verdict_is(count, annual, tried):
     weighed = weigh(record(count, annual), 365, trials(tried))
     begins = {

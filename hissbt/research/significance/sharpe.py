@@ -22,7 +22,8 @@ class Moments:
 
     sharpe: float
     """Per observation."""
-    count: int
+    count: float
+    """Independent observations."""
     skew: float = 0.0
     kurtosis: float = 3.0
     """Not the excess: 3 for normal returns."""
