@@ -36,7 +36,7 @@ class HVAEStrategy(HiSSStrategy):
         self._normality, self._cluster = getattr(lines, top), lines.regime
 
     def make_latent(self) -> bt.Indicator:
-        """Return the indicator of what is normal: any with a line ``regime`` and lines ``anomaly1`` to the top."""
+        """Return the indicator of what is normal: any with the lines ``regime`` and ``anomaly1`` to the top."""
         if self.p.latent is None:
             raise StrategyError(
                 f"{type(self).__name__} has no hvae model: pass --set latent=FOLDER, a bundle of hissbt train hvae"
@@ -44,7 +44,7 @@ class HVAEStrategy(HiSSStrategy):
         from hissbt.indicators import Latent  # here as in HiSSStrategy
 
         given = {"reset_after": self.p.gap, "rewarm": self.p.on_gap == "flatten"}
-        return Latent(self.data, model=self.p.latent, **given)
+        return Latent.of(self.p.latent)(self.data, **given)
 
     def _check_params(self) -> None:
         super()._check_params()

@@ -1,13 +1,19 @@
 """HVAEStrategy trades a forecast in normal times only, and less in strange ones."""
 
+import json
+from dataclasses import replace
+
 import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
+from bundles import random_bundle
 from observed_strategy import flat
 from scripted_forecast import ScriptedForecast
 
-from hissbt.errors import StrategyError
+from hissbt.backtest import run_backtest
+from hissbt.errors import BarsError, StrategyError
+from hissbt.plugins import load_strategy
 from hissbt.strategies.hvae import HVAEStrategy
 
 RISE = (0.01, 0.9, 0.02)
@@ -116,3 +122,48 @@ def test_without_a_latent_model_it_says_so():
     cerebro.addstrategy(WithoutLatent, forecasts=[RISE] * 3)
     with pytest.raises(StrategyError, match="no hvae model: pass --set latent=FOLDER"):
         cerebro.run()
+
+
+@pytest.fixture(scope="module")
+def models(hourly_bars):
+    bars = hourly_bars[:200]
+    return bars, random_bundle(bars, kind="lstm", warmup=20), random_bundle(bars, kind="hvae", warmup=60)
+
+
+def test_both_models_are_warm_before_the_first_decision(models, tmp_path):
+    bars, forecaster, latent = models
+    params = {"latent": latent, "prob_long": 0.5, "prob_short": 0.5}
+    strategy = load_strategy("hvae")
+    finished = run_backtest(
+        bars, strategy, model=forecaster, params=params, since=bars.open_times[100], out=tmp_path
+    )
+    assert (
+        finished.strategy.data.bars.open_times[0] == bars.open_times[40]
+    )  # the longer warm-up before the first bar
+    assert len(finished.trades) > 0
+    with pytest.raises(BarsError, match="the model needs 60 and there are 50"):
+        run_backtest(bars, strategy, model=forecaster, params=params, since=bars.open_times[50], out=tmp_path)
+
+
+def test_a_run_is_in_sample_until_both_models_are_done_with_training(models, tmp_path):
+    bars, forecaster, latent = models
+    earlier = {"start": forecaster.training_span["start"], "end": bars.frame.index[70].isoformat()}
+    seen = replace(forecaster, training_span=earlier)
+    finished = run_backtest(
+        bars,
+        load_strategy("hvae"),
+        model=seen,
+        params={"latent": latent},
+        since=bars.open_times[100],
+        out=tmp_path,
+    )
+    assert finished.metrics["in_sample"]
+    said = json.loads((finished.folder / "run.json").read_text())
+    assert said["trained_until"] == latent.training_span["end"]
+
+
+def test_a_latent_model_of_another_timeframe_is_refused(models, tmp_path):
+    bars, forecaster, latent = models
+    params = {"latent": replace(latent, timeframe="1d")}
+    with pytest.raises(BarsError, match="trained on bars of 1d"):
+        run_backtest(bars, load_strategy("hvae"), model=forecaster, params=params, out=tmp_path)
