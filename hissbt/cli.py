@@ -38,7 +38,7 @@ BarsOption = Annotated[
 StrategyArgument = Annotated[
     str,
     typer.Argument(
-        metavar="STRATEGY", help="buy_and_hold, hiss, switching, or your own: path/to/file.py:ClassName"
+        metavar="STRATEGY", help="buy_and_hold, hiss, switching, hvae, or your own: path/to/file.py:ClassName"
     ),
 ]
 CostsOption = Annotated[
