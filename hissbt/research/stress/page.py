@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from hissbt.atomic import atomic_file
@@ -223,7 +224,10 @@ def _fan_chart(results: Mapping, what: str) -> Figure:
             line = {"color": RED, "width": 1.4}
             real = found["real"][what]
             add(panel, real, line=line, name="Real path", legendgroup="real", showlegend=first)
-    figure.update_yaxes(matches="y")
+    # One scale for all, so that they compare; "matches" on the axis that it names leaves that one without a range.
+    shown = np.concatenate([np.ravel(trace.y) for trace in figure.data])
+    room = 0.05 * np.ptp(shown) or 0.05
+    figure.update_yaxes(range=[shown.min() - room, shown.max() + room])
     return figure
 
 
