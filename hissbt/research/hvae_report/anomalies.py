@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from hissbt.evidence.independence import effective_size
 from hissbt.research.hvae_report.readings import Readings, Spans
-from hissbt.research.resampling import block_interval, effective_size
+from hissbt.research.resampling import block_interval
 
 LEVELS = (0.01, 0.05)
 """P-values at or below which a bar is called unusual."""

@@ -12,10 +12,11 @@ import numpy as np
 
 from hissbt.bars import Bars
 from hissbt.econometrics import Garch
+from hissbt.evidence.independence import effective_size
 from hissbt.features import LOWEST_VARIANCE, FeatureSet
 from hissbt.research.hvae_report.forecasters import ClassForecast, StudentRegression, chosen
 from hissbt.research.hvae_report.readings import Readings, Spans
-from hissbt.research.resampling import block_interval, effective_size
+from hissbt.research.resampling import block_interval
 from hissbt.targets import forward_return, market_regime
 
 REGIMES = ("bear", "sideways", "bull")

@@ -1,115 +1,91 @@
-"""How sure a Sharpe ratio is, given the shape of its returns and how many others were tried.
+"""The probability of backtest overfitting: how often the best in sample is below the median out of sample.
 
-Bailey, López de Prado, "The Sharpe ratio efficient frontier", Journal of Risk 15(2), 2012 (PSR, minimum track
-record) and "The deflated Sharpe ratio", Journal of Portfolio Management 40(5), 2014 (DSR). Letters: SR Sharpe
-ratio per observation, T observations, N trials, V variance of the trials' Sharpe ratios.
+Bailey, Borwein, López de Prado, Zhu, "The probability of backtest overfitting", Journal of Computational Finance
+20(4), 2017: combinatorially symmetric cross-validation (CSCV). Letters: T observations, N strategies, S blocks of
+rows, C = binomial(S, S/2) ways to call one half of the blocks in sample and the other out of sample.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
-from scipy.special import ndtr, ndtri
-from scipy.stats import kurtosis, skew
 
-CONFIDENCE = 0.95
+from hissbt.errors import ConfigError
+
+_AT_ONCE = 1024
+"""Ways that are scored at once, so that a thousand strategies need no gigabytes."""
 
 
 @dataclass(frozen=True)
-class Moments:
-    """What the error of a Sharpe ratio depends on; those of normal returns unless said."""
+class Overfitting:
+    """What became out of sample of the strategy that was best in sample, one entry a way [C]."""
 
-    sharpe: float
-    """Per observation."""
-    count: float
-    """Independent observations."""
-    skew: float = 0.0
-    kurtosis: float = 3.0
-    """Not the excess: 3 for normal returns."""
-
-    @classmethod
-    def of(cls, returns: np.ndarray) -> "Moments":
-        """Measure ``returns`` [T], with the corrections for bias; NaN where they are too few or never change."""
-        returns = np.asarray(returns, dtype=np.float64)
-        if len(returns) < 4 or np.ptp(returns) == 0:
-            return cls(math.nan, len(returns), math.nan, math.nan)
-        return cls(
-            float(returns.mean() / returns.std(ddof=1)),
-            len(returns),
-            float(skew(returns, bias=False)),
-            float(kurtosis(returns, fisher=False, bias=False)),
-        )
+    logits: np.ndarray
+    """log(ω / (1 − ω)), ω being its rank out of sample over N + 1: 0 at the median, below it worse."""
+    in_sample: np.ndarray
+    """Its Sharpe ratio per observation in sample,"""
+    out_of_sample: np.ndarray
+    """and out of sample."""
 
     @property
-    def unit_variance(self) -> float:
-        """Variance of the estimated Sharpe ratio, times T − 1; NaN if moments of few returns allow none."""
-        variance = 1 - self.skew * self.sharpe + (self.kurtosis - 1) / 4 * self.sharpe**2
-        return variance if variance > 0 else math.nan
+    def pbo(self) -> float:
+        """Share of the ways in which it was below the median; the median itself counts half, so noise has 0.5."""
+        return float(np.mean(self.logits < 0) + np.mean(self.logits == 0) / 2)
+
+    @property
+    def degradation(self) -> float:
+        """Slope of the Sharpe ratio out of sample on that in sample; NaN if the latter is always the same."""
+        spread = self.in_sample - self.in_sample.mean()
+        return float(spread @ self.out_of_sample / (spread @ spread)) if spread.any() else math.nan
+
+    @property
+    def probability_of_loss(self) -> float:
+        """Share of the ways in which it lost out of sample."""
+        return float(np.mean(self.out_of_sample < 0))
 
 
-def psr(returns: np.ndarray | Moments, benchmark: float = 0.0) -> float:
-    """Return the probability that the true Sharpe ratio is above ``benchmark``, per observation.
+def pbo(returns: np.ndarray, blocks: int = 16) -> Overfitting:
+    """Judge the choice of the best of N strategies by their ``returns`` [T,N], which share a clock.
 
-    Φ((SR − benchmark) √(T − 1) / √(1 − skew SR + (kurtosis − 1) / 4 SR²)), of returns [T] or their moments. It
-    knows of skew and fat tails, not of autocorrelation. NaN where the moments are not defined.
+    All of what was tried belongs in the matrix. The rows are cut into an even number of ``blocks``, all as long;
+    up to ``blocks`` − 1 of the first rows are left out to make them so. A strategy that never trades has Sharpe 0.
+    Raises ConfigError for an odd number of blocks, blocks of fewer than 2 rows, or fewer than 2 strategies.
     """
-    moments = _moments(returns)
-    error = math.sqrt(moments.unit_variance / (moments.count - 1)) if moments.count > 1 else math.nan
-    return float(ndtr((moments.sharpe - benchmark) / error))
+    if blocks < 2 or blocks % 2:
+        raise ConfigError(
+            f"blocks is {blocks}: give an even number, so that one half can be set against the other"
+        )
+    rows, strategies = returns.shape
+    length = rows // blocks
+    if length < 2 or strategies < 2:
+        raise ConfigError(
+            f"{rows} returns of {strategies} strategies are too few for {blocks} blocks: give at least 2 "
+            f"strategies and {2 * blocks} returns, or fewer blocks"
+        )
+    parts = returns[rows - length * blocks :].reshape(blocks, length, strategies)
+    halves = np.array([np.isin(np.arange(blocks), chosen) for chosen in combinations(range(blocks), blocks // 2)])
+    scored = [_score(parts, some) for some in np.split(halves, range(_AT_ONCE, len(halves), _AT_ONCE))]
+    return Overfitting(*(np.concatenate(column) for column in zip(*scored, strict=True)))
 
 
-def min_track_record(
-    returns: np.ndarray | Moments, benchmark: float = 0.0, confidence: float = CONFIDENCE
-) -> float:
-    """Return how many observations with these moments would make ``psr`` as high as ``confidence``.
-
-    Infinite where the Sharpe ratio is not above ``benchmark``, NaN where the moments are not defined.
-    """
-    moments = _moments(returns)
-    ahead = moments.sharpe - benchmark
-    return math.inf if ahead <= 0 else float(1 + moments.unit_variance * (ndtri(confidence) / ahead) ** 2)
-
-
-def expected_max_sharpe(variance: float, n: float) -> float:
-    """Return the Sharpe ratio that the best of ``n`` independent trials without skill is expected to reach (SR0).
-
-    ``variance`` is that of the trials' Sharpe ratios; the result is per observation if they are. Equation 1 of the
-    article, with Euler's constant; one trial is no choice, so 0.
-    """
-    if n <= 1:
-        return 0.0
-    typical, extreme = ndtri(1 - 1 / n), ndtri(1 - 1 / (n * math.e))
-    return float(math.sqrt(variance) * ((1 - np.euler_gamma) * typical + np.euler_gamma * extreme))
+def _score(parts: np.ndarray, halves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return logits and Sharpe ratios [c] in and out of sample of the best, for parts [S,L,N] and halves [c,S]."""
+    inside, outside = _sharpes(parts, halves), _sharpes(parts, ~halves)  # [c,N]
+    every, best = np.arange(len(halves)), inside.argmax(axis=1)
+    achieved = outside[every, best]
+    below = (outside < achieved[:, None]).sum(axis=1)
+    alike = (outside == achieved[:, None]).sum(axis=1)  # itself too; what is alike shares a mean rank
+    share = (below + (alike + 1) / 2) / (outside.shape[1] + 1)
+    return np.log(share / (1 - share)), inside[every, best], achieved
 
 
-@dataclass(frozen=True)
-class Deflated:
-    """A Sharpe ratio set against the luck of the best of ``n`` trials; all per observation."""
-
-    sr: float
-    sr0: float
-    """What the best of the trials would be expected to reach without skill."""
-    n: float
-    variance: float
-    """Of the trials' Sharpe ratios."""
-    dsr: float
-    """Probability that the true Sharpe ratio is above ``sr0``."""
-
-
-def dsr(returns: np.ndarray | Moments, trial_sharpes: Sequence[float], n: float | None = None) -> Deflated:
-    """Deflate the Sharpe ratio of ``returns`` [T], or of their moments, by the trials it was chosen from.
-
-    ``trial_sharpes`` are the Sharpe ratios per observation of all that was tried, this one too, each a finite
-    number; ``n`` is how many trials count, all of them if left out: more where some failed before they had a
-    Sharpe ratio, fewer where they are known to be alike. Fewer than two have no variance, and deflate nothing.
-    """
-    moments = _moments(returns)
-    count = len(trial_sharpes) if n is None else n
-    variance = float(np.var(trial_sharpes, ddof=1)) if len(trial_sharpes) > 1 else 0.0
-    sr0 = expected_max_sharpe(variance, count)
-    return Deflated(moments.sharpe, sr0, count, variance, psr(moments, sr0))
-
-
-def _moments(returns: np.ndarray | Moments) -> Moments:
-    return returns if isinstance(returns, Moments) else Moments.of(returns)
+def _sharpes(parts: np.ndarray, halves: np.ndarray) -> np.ndarray:
+    """Return the Sharpe ratios [c,N] over the blocks of ``parts`` [S,L,N] that each of ``halves`` [c,S] names."""
+    center = parts.mean(axis=(0, 1))  # so that the sum of squares does not swallow the variance
+    centered, chosen = parts - center, halves.astype(np.float64)
+    count = halves[0].sum() * parts.shape[1]
+    shift = chosen @ centered.sum(axis=1) / count
+    variance = (chosen @ (centered**2).sum(axis=1) - count * shift**2) / (count - 1)
+    changes = variance > 0
+    return np.where(changes, (center + shift) / np.sqrt(np.where(changes, variance, 1)), 0.0)

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from hissbt.evidence.independence import disjoint_size, effective_size
 from hissbt.research.classification import OVERALL, PER_CLASS, Counts
 from hissbt.research.performance import performance, strategy_returns
-from hissbt.research.resampling import block_interval, disjoint_size, effective_size
+from hissbt.research.resampling import block_interval
 from hissbt.research.switching_paper.material import Material
 from hissbt.research.switching_paper.protocol import TWINS, Protocol
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from quantstats.stats import probabilistic_sharpe_ratio
 
-from hissbt.research.significance import Moments, dsr, expected_max_sharpe, min_track_record, psr
+from hissbt.evidence.sharpe import Moments, dsr, expected_max_sharpe, min_track_record, psr
 
 DAILY = 2.5 / math.sqrt(250)  # the example of the DSR article: annual 2.5, annual variance of the trials 1/2
 VARIANCE = 0.5 / 250

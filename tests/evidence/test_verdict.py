@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hissbt.research.significance import hit_sentence, hits_needed, psr, sentence, weigh
+from hissbt.evidence.sharpe import psr
+from hissbt.evidence.verdict import hit_sentence, hits_needed, sentence, weigh
 
 
 def record(count: int, annual: float, periods: int = 365) -> np.ndarray:

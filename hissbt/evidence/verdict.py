@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from scipy.special import ndtri
 
-from hissbt.research.resampling import effective_size
-from hissbt.research.significance.sharpe import CONFIDENCE, Deflated, Moments, dsr, min_track_record, psr
+from hissbt.evidence.independence import effective_size
+from hissbt.evidence.sharpe import CONFIDENCE, Deflated, Moments, dsr, min_track_record, psr
 
 FEWEST = 30
 """Returns below which no error of a Sharpe ratio is believed: its distribution is that of many returns."""
