@@ -367,6 +367,14 @@ def scenarios(
     count: Annotated[int, typer.Option("-n", metavar="COUNT", help="Scenarios of each generator")] = 500,
     length: Annotated[int, typer.Option(metavar="BARS", help="Bars of each scenario")] = 720,
     seed: Annotated[int, typer.Option(metavar="NUMBER", min=0, help="The same seed makes the same scenarios")] = 0,
+    risk: Annotated[
+        int,
+        typer.Option(
+            metavar="COUNT",
+            min=0,
+            help="Also run so many scenarios with each level of the model moved up and down: risk by level",
+        ),
+    ] = 0,
     costs: CostsOption = None,
     funding: FundingOption = None,
     settings: ParamsOption = None,
@@ -401,6 +409,7 @@ def scenarios(
             n=count,
             length=length,
             seed=seed,
+            risk=risk,
             params=_parse_settings(settings),
             costs=_parse_settings(costs, *_COST_EXAMPLE),
             funding=load_funding(funding) if funding else None,

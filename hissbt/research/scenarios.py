@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import backtrader as bt
@@ -20,6 +21,7 @@ from hissbt.research.anchors import REGIMES, Anchor, parse_anchor
 from hissbt.research.generators import RIVALS, Generator
 from hissbt.research.stress import stress, write_stress
 from hissbt.research.stress.engine import Progress
+from hissbt.research.stress.risk import risk_by_level
 from hissbt.targets import market_regime
 from hissbt.trading.costs import Costs
 
@@ -40,6 +42,7 @@ def scenarios(
     n: int = 500,
     length: int = 720,
     seed: int = 0,
+    risk: int = 0,
     params: Mapping | None = None,
     costs: Costs | Mapping | None = None,
     funding: Funding | None = None,
@@ -54,10 +57,11 @@ def scenarios(
     a model for. ``anchor`` is a date or month, a crisis, a regime or a cluster (``hissbt.research.anchors``); in
     the model's scenarios the latents of the levels ``fix`` are those of the anchor. Scenarios begin at ``since``,
     or else at the moment of the anchor, or else where the model's training ends. The rest is as in
-    ``hissbt.research.stress.stress``, and ``name`` is what the folder calls the strategy.
+    ``hissbt.research.stress.stress``, and ``name`` is what the folder calls the strategy. With ``risk`` so many
+    scenarios are run with each level of the model moved up and down (``hissbt.research.stress.risk``).
 
-    Raises ConfigError for an unknown generator or anchor, for a generator that lacks its model, where nothing says
-    when to begin, or if ``out`` is a file; and what ``stress`` does.
+    Raises ConfigError for an unknown generator or anchor, for a generator, or risk, that lacks its model, where
+    nothing says when to begin, or if ``out`` is a file; and what ``stress`` does.
     """
     if file := file_in_the_way(out):
         raise ConfigError(
@@ -66,24 +70,30 @@ def scenarios(
     bundle = ModelBundle.load(model, kind=HVAE) if isinstance(model, str | Path) else model
     where = parse_anchor(anchor) if anchor else Anchor()
     names = _names(generators, bundle)
+    if risk and HVAE not in names:
+        raise ConfigError(
+            f"risk by level is that of generator {HVAE}, which is not run: give it a model, or no risk"
+        )
     beginning = _beginning(since, where, bundle)
     stretch = _stretch(bars, where, beginning, length, bundle) if HVAE in names else None
-    found = stress(
-        bars,
-        strategy,
-        [_generator(each, bundle, fix, stretch) for each in names],
-        since=beginning,
-        length=length,
-        n=n,
-        seed=seed,
-        params=params,
-        costs=costs,
-        funding=funding,
-        workers=workers,
-        progress=progress,
-    )
+    run = {
+        "since": beginning,
+        "length": length,
+        "seed": seed,
+        "params": params,
+        "costs": costs,
+        "funding": funding,
+        "workers": workers,
+        "progress": progress,
+    }
+    found = stress(bars, strategy, [_generator(each, bundle, fix, stretch) for each in names], n=n, **run)
     asked = {"anchor": anchor, "latents": _described(stretch), "fix": list(fix) if HVAE in names else []}
-    found = replace(found, results=found.results | {"asked": asked})
+    more = {"asked": asked}
+    if risk:
+        information = {f"z{level['level']}": level["kl_a_latent"] for level in bundle.metrics["levels"]}
+        shifted = partial(_generator, HVAE, bundle, fix, stretch)
+        more["risk"] = risk_by_level(bars, strategy, shifted, information, n=risk, **run)
+    found = replace(found, results=found.results | more)
     return write_stress(found, out, name), found.results
 
 
@@ -98,13 +108,19 @@ def _names(generators: Sequence[str] | None, bundle: ModelBundle | None) -> Sequ
     return generators
 
 
-def _generator(name: str, bundle: ModelBundle, fix: Sequence[str], anchor: Bars | int | None) -> Generator:
+def _generator(
+    name: str,
+    bundle: ModelBundle,
+    fix: Sequence[str],
+    anchor: Bars | int | None,
+    shift: Mapping[str, float] | None = None,
+) -> Generator:
     if name in RIVALS:
         return RIVALS[name]
     # Imported here because it brings torch.
     from hissbt.research.generators.hvae import HVAEGenerator
 
-    return HVAEGenerator(bundle, fix=fix, anchor=anchor)
+    return HVAEGenerator(bundle, fix=fix, anchor=anchor, shift=shift)
 
 
 def _stretch(

@@ -129,7 +129,7 @@ def _clusters(results: Mapping) -> Section:
             rows.append(row(["all windows", percent(1.0), *shares, "", "", ""]))
         title = f"<h3>{words.capitalize()}, {found['windows']} windows</h3>"
         halves.append(title + (table(heads, rows) if rows else note(["Too few windows."])))
-    return section("Regimes", pair(*halves) + verdict(results["verdicts"]["Regimes"]))
+    return section("Regimes", "".join(halves) + verdict(results["verdicts"]["Regimes"]))
 
 
 def _percents(value: float | None) -> str:

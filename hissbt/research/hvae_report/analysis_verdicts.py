@@ -76,5 +76,5 @@ def _false_alarms(found: Mapping) -> str:
     for number, alarm in enumerate(found["alarms"]["0.01"], start=1):
         low, high = alarm["interval"]
         how = "as often as" if low <= 0.01 <= high else "more often than" if low > 0.01 else "less often than"
-        parts.append(f"level {number} {how} 1 % ({percent(alarm['share'])})")
-    return f"At p ≤ 1 % alarms come at {', '.join(parts)} of bars."
+        parts.append(f"at level {number} {how} 1 % ({percent(alarm['share'])})")
+    return f"Alarms at p ≤ 1 % come {', '.join(parts)} of bars."

@@ -18,6 +18,7 @@ from hissbt.reports.page.markup import chart, note, pair, row, table
 from hissbt.reports.page.panels import AMBER, BLUE, RED, milliseconds, panels
 from hissbt.reports.page.text import NOTHING, escape, fixed, known, percent, time, words
 from hissbt.research.stress.outcomes import LEAK_ERRORS
+from hissbt.research.stress.risk import risk
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -50,7 +51,8 @@ SCENARIO_ASSUMPTIONS = (
 def write_page(path: str | Path, results: Mapping) -> None:
     """Write the page of ``results``, whole or not at all; the same results give the same bytes."""
     sections = [outcomes(results), probabilities(results), drift(results), fans(results), histograms(results)]
-    page = document(_title(results), _head(results), [*sections, *background(results)])
+    levels = [risk(results["risk"])] if "risk" in results else []
+    page = document(_title(results), _head(results), [*sections, *levels, *background(results)])
     with atomic_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
 
