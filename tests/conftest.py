@@ -20,9 +20,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
-    """Keep the tests out of the user's cache of outputs; processes that tests start inherit this."""
+    """Keep the tests out of the user's cache and ledger of fits; processes that tests start inherit this."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HISSBT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HISSBT_RUNS", str(tmp_path_factory.mktemp("ledger")))
         yield
 
 
