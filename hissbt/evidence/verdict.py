@@ -56,7 +56,7 @@ def weigh(
 
     ``trial_sharpes`` and ``trials`` are as ``dsr`` has them: per observation of the same length as ``returns``.
     Returns that go on as they were count as the fewer independent ones that they are worth, by lags up to ⌈∛T⌉:
-    over real bars ``psr`` alone can pass more than 5 % of strategies without skill (tests/soak/calibration.py).
+    where neighbors have a correlation of a third, ``psr`` alone passes one in ten that have no skill, not 5 %.
     """
     count = len(returns)
     effective = effective_size(returns, math.ceil(count ** (1 / 3))) if count else 0.0

@@ -11,6 +11,8 @@ Exit 1 if, by a binomial test at 1 %, the first 200 strategies do not pass as of
 pass more often, or if the mean probability of overfitting is not 0.5, or what was planted is not found. All of
 them may pass less often: real returns turn back a little, which makes a signal that lasts safer than independent
 bars would, and verdicts take no credit for that. At ``--hold 2`` the sides of neighboring bars are uncorrelated.
+The deflated ratio of the best of 200 passes hardly ever without skill, and finds nothing that ends less than about
+4.4 standard errors above zero: on hourly bars of five years give ``--knows 0.05``.
 """
 
 import argparse
