@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 import sys
@@ -23,7 +24,13 @@ from hissbt.loop import accelerate
 from hissbt.market import Market
 from hissbt.reports.costs import cost_report
 from hissbt.reports.ledger import Ledger
-from hissbt.reports.metrics import buy_and_hold, forecast_metrics, trading_metrics
+from hissbt.reports.metrics import (
+    buy_and_hold,
+    daily_outcome,
+    forecast_metrics,
+    significance,
+    trading_metrics,
+)
 from hissbt.reports.page import ASSUMPTIONS, run_page
 from hissbt.reports.run_folder import provenance, write_run_folder
 from hissbt.reports.tearsheet import tearsheet
@@ -31,6 +38,7 @@ from hissbt.timeframe import format_timeframe
 from hissbt.trading.clock import to_ms
 from hissbt.trading.costs import Costs
 from hissbt.trading.guards import Guard
+from hissbt.trials import Outcome, Trial, Trials
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Run:
     folder: Path
     """Where its files are."""
     metrics: dict
-    """What metrics.json holds: in_sample, trading, costs, counts, guards, buy_and_hold, forecast."""
+    """What metrics.json holds: in_sample, trading, significance, costs, counts, guards, buy_and_hold, forecast."""
     ledger: pd.DataFrame
     """One row a bar, see ``hissbt.reports.ledger.Ledger``."""
     trades: pd.DataFrame
@@ -153,7 +161,9 @@ def run_backtest(
     seeded with ``seed``. ``name`` is what the run folder calls the strategy.
 
     Everything is written to a new folder in ``out``. The metrics say ``in_sample: true`` if the run begins before
-    the model's training span ends. Money is in the quote currency, or in the base coin of an inverse contract.
+    the model's training span ends, and weigh the Sharpe ratio against all that was tried on bars of this symbol
+    and timeframe, by the trial ledger in ``out`` (see ``hissbt.trials``), in which this run is entered too,
+    whatever becomes of it. Money is in the quote currency, or in the base coin of an inverse contract.
 
     Raises BarsError for too few bars, or bars that the model was not made for; StrategyError for params that the
     strategy does not have; ConfigError for cash or costs that make no sense, for funding of which more than 1 %
@@ -164,40 +174,46 @@ def run_backtest(
     setup = Setup.of(
         bars, strategy, model=model, params=params, cash=cash, costs=costs, funding=funding, guards=guards
     )
-    bundle, costs = setup.bundle, setup.costs
     fed, first_open = _span(bars, since, until, setup)
-    finished = setup.run(fed, first_open, seed)
-    ledger = finished.analyzers.ledger
-    in_sample = setup.trained_until is not None and first_open < setup.trained_until
-    metrics = _metrics(finished, bars.market, bundle, costs, in_sample)
-    record = _record(finished, bars, setup, seed)
-    notes = _notes(metrics, setup)
-    benchmark = None if _is_inverse(bars.market) else fed
-    folder = write_run_folder(
-        out,
-        name or strategy.__name__,
-        bars.market.symbol,
-        run=record,
-        metrics=metrics,
-        ledger=ledger.frame,
-        trades=ledger.trades,
-        fills=ledger.fills,
-        orders=ledger.orders,
-        pages={
-            "tearsheet.html": lambda path: tearsheet(finished, path, benchmark=benchmark, notes=notes),
-            "report.html": lambda path: run_page(
-                path,
-                run=record,
-                metrics=metrics,
-                ledger=ledger.frame,
-                trades=ledger.trades,
-                fills=ledger.fills,
-                bars=fed,
-                guards=metrics["guards"],
-                assumptions=ASSUMPTIONS,
-            ),
-        },
-    )
+    trials = Trials(out)
+    with trials.trial("backtest", _config(setup, seed, fed, first_open), **_facts(setup, bars)) as trial:
+        finished = setup.run(fed, first_open, seed)
+        ledger = finished.analyzers.ledger
+        trial.result |= daily_outcome(ledger.frame)
+        in_sample = setup.trained_until is not None and first_open < setup.trained_until
+        metrics = _metrics(finished, setup, in_sample) | {
+            "significance": _significance(ledger, bars, trials, trial)
+        }
+        record = _record(finished, bars, setup, seed)
+        notes = _notes(metrics, setup)
+        benchmark = None if _is_inverse(bars.market) else fed
+        folder = write_run_folder(
+            out,
+            name or strategy.__name__,
+            bars.market.symbol,
+            run=record
+            | {"trial": trial.row and trial.row._asdict()},  # the page is the same when a run is repeated
+            metrics=metrics,
+            ledger=ledger.frame,
+            trades=ledger.trades,
+            fills=ledger.fills,
+            orders=ledger.orders,
+            pages={
+                "tearsheet.html": lambda path: tearsheet(finished, path, benchmark=benchmark, notes=notes),
+                "report.html": lambda path: run_page(
+                    path,
+                    run=record,
+                    metrics=metrics,
+                    ledger=ledger.frame,
+                    trades=ledger.trades,
+                    fills=ledger.fills,
+                    bars=fed,
+                    guards=metrics["guards"],
+                    assumptions=ASSUMPTIONS,
+                ),
+            },
+        )
+        trial.result["folder"] = folder.name
     return Run(folder, metrics, ledger.frame, ledger.trades, finished)
 
 
@@ -270,21 +286,62 @@ def _first_out_of_sample(opens: pd.DatetimeIndex, setup: Setup) -> int:
     return start if start < len(opens) else setup.warmup
 
 
+# --- what is tried
+
+
+def _config(setup: Setup, seed: int, fed: Bars, first_open: pd.Timestamp) -> dict:
+    """Return all that makes this another trial than the next one, the strategy's code too."""
+    return {
+        **described(setup, seed),
+        "code_sha256": _code_sha256(setup.strategy),
+        "guards": [
+            [type(guard).__name__, {k: _plain(v) for k, v in vars(guard).items()}] for guard in setup.guards
+        ],
+        "funding_sha256": setup.funding and setup.funding.sha256,
+        "bars_sha256": fed.sha256,
+        "first_open": first_open.isoformat(),
+    }
+
+
+def _code_sha256(strategy: type) -> str | None:
+    """Return the sha256 of the file that a class stands in; None for one that was typed in."""
+    file = getattr(sys.modules.get(strategy.__module__), "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and Path(file).is_file() else None
+
+
+def _facts(setup: Setup, bars: Bars) -> dict:
+    return {
+        "symbol": bars.market.symbol,
+        "timeframe": format_timeframe(bars.timeframe),
+        "bundles": [bundle.sha256 for bundle in setup.bundles],
+        "source": described_bars(bars),
+    }
+
+
+def _significance(ledger: Ledger, bars: Bars, trials: Trials, trial: Trial) -> dict:
+    """Weigh a run that is under way: the ledger of trials has its Sharpe ratio only when it has ended."""
+    own = Outcome(trial.result["sharpe"], trial.result["observations"])
+    known = {trial.config_sha256: None if math.isnan(own.sharpe) else own}
+    tried = trials.tried(bars.market.symbol, format_timeframe(bars.timeframe)) | known
+    weighed = significance(ledger.frame, bars.market.periods_per_year, tried.values())
+    faults = [] if trial.row else ["This run could not be entered in the trial ledger."]
+    return {**weighed, "ledger_faults": faults + trials.verify()}
+
+
 # --- what comes out
 
 
-def _metrics(
-    finished: bt.Strategy, market: Market, bundle: ModelBundle | None, costs: Costs, in_sample: bool
-) -> dict:
-    ledger, broker, days = finished.analyzers.ledger, finished.broker, market.periods_per_year
+def _metrics(finished: bt.Strategy, setup: Setup, in_sample: bool) -> dict:
+    ledger, broker, costs = finished.analyzers.ledger, finished.broker, setup.costs
+    days, inverse = setup.market.periods_per_year, _is_inverse(setup.market)
     return {
         "in_sample": in_sample,
         "trading": trading_metrics(ledger.frame, ledger.trades, ledger.fills, days),
         "costs": cost_report(ledger.frame, ledger.fills, days, costs.half_spread),
         "counts": dict(sorted(broker.counts.items())),
         "guards": guard_record(finished),
-        "buy_and_hold": trading_metrics(*buy_and_hold(ledger.frame, costs.taker, _is_inverse(market)), days),
-        "forecast": bundle and forecast_metrics(ledger.frame, bundle.horizon),
+        "buy_and_hold": trading_metrics(*buy_and_hold(ledger.frame, costs.taker, inverse), days),
+        "forecast": setup.bundle and forecast_metrics(ledger.frame, setup.bundle.horizon),
     }
 
 
@@ -305,7 +362,11 @@ def _iso(date_number: float | None) -> str | None:
 
 
 def _notes(metrics: dict, setup: Setup) -> dict[str, str]:
-    notes = {"Taker fee": f"{setup.costs.taker * 1e4:g} bp", "Trades": str(metrics["trading"]["trades"])}
+    notes = {
+        "Taker fee": f"{setup.costs.taker * 1e4:g} bp",
+        "Trades": str(metrics["trading"]["trades"]),
+        "Significance": metrics["significance"]["sentence"],
+    }
     if metrics["in_sample"]:
         notes["IN SAMPLE"] = f"the model was trained on bars up to {setup.trained_until.isoformat()}"
     return notes

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hissbt.backtest import Run
     from hissbt.bundle import ModelBundle
     from hissbt.feeds.history import Fetched
+    from hissbt.research.audit import Report
 
 _RESULTS = {
     "total_return": "{:+.2%}",
@@ -57,6 +58,9 @@ def show_run(run: Run, as_json: bool = False) -> None:
     console.print(_costs(run.metrics["costs"]))
     if run.metrics["forecast"]:
         console.print(_forecast(run.metrics["forecast"], "forecasts"))
+    print(run.metrics["significance"]["sentence"])
+    for fault in run.metrics["significance"]["ledger_faults"]:
+        print(f"TRIALS MAY BE MISSING: {fault}")
     if run.metrics["in_sample"]:
         print("IN SAMPLE: the model was trained on some of these bars, so these results prove nothing.")
     if not run.metrics["trading"]["trades"]:
@@ -221,6 +225,25 @@ def show_scenarios(folder: Path, results: dict, as_json: bool = False) -> None:
     for sentence in results["verdicts"]:
         print(sentence)
     _last(f"report: {folder / 'report.html'}")
+
+
+def show_audit(report: Report, as_json: bool = False) -> None:
+    """Print the verdicts of a leak audit, what each rests on, and what they come to."""
+    if as_json:
+        _last(to_json(report.as_dict()))
+        return
+    table = Table(title=f"{report.target}, {report.runs:,} runs")
+    for heading in ("property", "verdict", "first at", "of", "reach, bars"):
+        table.add_column(heading, justify="right" if heading.startswith("reach") else "left")
+    for verdict in report.verdicts:
+        word = verdict.status.upper() if verdict.is_flagged else verdict.status
+        reach = "" if verdict.reach is None else f"{verdict.reach:,}"
+        when = "" if verdict.bar is None else verdict.bar.removesuffix(":00+00:00").replace("T", " ")
+        table.add_row(verdict.property, word, when, verdict.line or "", reach)
+    Console().print(table)
+    for verdict in report.verdicts:
+        print(f"{verdict.property}: {verdict.text}.")
+    _last(report.sentence)
 
 
 def show_fetched(fetched: list[Fetched], root: Path, as_json: bool = False) -> None:

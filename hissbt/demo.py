@@ -28,5 +28,6 @@ def run_demo(out: str | Path = "runs", progress: bool = True) -> Run:
     The bundle stays in ``<out>/demo-bundle``, for the reader's own backtests.
     """
     bars = load_bars("sp500")
-    bundle = train(bars, Path(out) / "demo-bundle", until=TRAIN_UNTIL, settings=SETTINGS, progress=progress)
+    target = Path(out) / "demo-bundle"
+    bundle = train(bars, target, until=TRAIN_UNTIL, settings=SETTINGS, progress=progress, runs=out)
     return run_backtest(bars, HiSSStrategy, model=bundle, params=RULES, since=TRAIN_UNTIL, out=out)

@@ -1,6 +1,8 @@
 """The one function behind every backtest."""
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import backtrader as bt
@@ -9,11 +11,19 @@ import pandas as pd
 import pytest
 from bundles import random_bundle
 
-from hissbt.backtest import run_backtest
+from hissbt.backtest import Setup, run_backtest
 from hissbt.bars import Bars
 from hissbt.errors import BarsError, ConfigError, StrategyError
+from hissbt.evidence.sharpe import Moments, dsr
+from hissbt.feeds import load_bars
+from hissbt.plugins import load_strategy
+from hissbt.reports.page.text import chance
+from hissbt.reports.returns import daily_returns
 from hissbt.strategies.buy_and_hold import BuyAndHold
 from hissbt.strategies.hiss import HiSSStrategy
+from hissbt.trading.guards import DrawdownGuard
+from hissbt.trials import FILE as TRIALS
+from hissbt.trials import Trials
 
 FREE = {"taker": 0, "maker": 0, "half_spread": 0, "impact": 0}
 EAGER = {"prob_long": 0.5, "prob_short": 0.5}
@@ -213,16 +223,141 @@ def test_too_few_bars_name_the_number_needed(bars, bundle, tmp_path):
         (BuyAndHold, {"costs": {"taker": 5.5}}, ConfigError, "cost 'taker' cannot be 5.5"),
     ],
 )
-def test_bad_settings_are_refused_and_leave_nothing_behind(
+def test_bad_settings_are_refused_and_leave_no_run_behind(
     bars, bundle, tmp_path, strategy, arguments, error, message
 ):
     if "model" in arguments:
         arguments = arguments | {"model": bundle}
     with pytest.raises(error, match=message):
         run_backtest(bars, strategy, out=tmp_path / "runs", **arguments)
-    assert not (tmp_path / "runs").exists()
+    assert {path.name for path in (tmp_path / "runs").glob("*")} <= {TRIALS}
 
 
 def test_a_model_of_another_timeframe_is_refused(bars, bundle, tmp_path):
     with pytest.raises(BarsError, match="trained on bars of 1h, these are of 4h"):
         run_backtest(bars.resample("4h"), HiSSStrategy, model=bundle, out=tmp_path)
+
+
+# --- trials
+
+
+def tried(folder) -> dict:
+    """Return what the ledger in a folder has on the hourly bars."""
+    return Trials(folder).tried("SP500", "1h")
+
+
+def test_a_run_is_entered_with_what_became_of_it(bars, bundle, run):
+    ledger = Trials(run.folder.parent)
+    named = json.loads((run.folder / "run.json").read_text())["trial"]
+    with closing(sqlite3.connect(ledger.path)) as rows:
+        begun, sha256 = rows.execute(
+            "SELECT record, sha256 FROM trials WHERE number = ?", [named["number"]]
+        ).fetchone()
+        (ended,) = rows.execute("SELECT record FROM trials WHERE begun = ?", [named["number"]]).fetchone()
+    begun, ended = json.loads(begun), json.loads(ended)
+    assert sha256 == named["sha256"]
+    assert begun["kind"] == "backtest"
+    assert begun["source"]["sha256"] == bars.sha256
+    assert begun["bundles"] == [bundle.sha256]
+    assert begun["config"]["params"]["prob_long"] == 0.5
+    assert ended["status"] == "done"
+    assert ended["folder"] == run.folder.name
+    assert ended["observations"] == run.metrics["trading"]["days"]
+    assert ended["sharpe"] * np.sqrt(bars.market.periods_per_year) == pytest.approx(
+        run.metrics["trading"]["sharpe"]
+    )
+
+
+def test_a_run_again_is_no_other_trial_and_any_other_seed_param_span_guard_or_cost_is(bars, tmp_path):
+    one = {"strategy": BuyAndHold, "out": tmp_path}
+    run_backtest(bars[:30], **one)
+    run_backtest(bars[:30], **one)
+    assert len(tried(tmp_path)) == 1
+    others = {"seed": 1}, {"since": bars.open_times[5]}, {"costs": FREE}, {"guards": [DrawdownGuard(0.5)]}
+    for count, other in enumerate((*others, {"guards": [DrawdownGuard(0.4)]}, {"cash": 5e4}), start=2):
+        run_backtest(bars[:30], **one, **other)
+        assert len(tried(tmp_path)) == count
+
+
+def test_other_code_is_another_trial(bars, tmp_path):
+    file = tmp_path / "mine.py"
+    for code in "buy", "sell", "buy":
+        file.write_text(
+            f"import backtrader as bt\n\n\nclass Mine(bt.Strategy):\n    def next(self):\n        self.{code}()\n"
+        )
+        run_backtest(bars[:30], load_strategy(f"{file}:Mine"), out=tmp_path / "runs")
+    assert len(tried(tmp_path / "runs")) == 2
+
+
+def test_a_strategy_that_fails_is_counted(bars, tmp_path):
+    class Broken(bt.Strategy):
+        def next(self):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_backtest(bars[:30], Broken, out=tmp_path)
+    assert list(tried(tmp_path).values()) == [None]
+    assert run_backtest(bars[:30], BuyAndHold, out=tmp_path).metrics["significance"]["trials"] == 2
+
+
+def test_what_only_runs_and_writes_nothing_is_no_trial(bars, tmp_path, monkeypatch):
+    monkeypatch.setenv("HISSBT_RUNS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    Setup.of(bars, BuyAndHold).run(bars[:30], bars.open_times[0], seed=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_few_days_has_no_verdict(run):
+    weighed = run.metrics["significance"]
+    assert weighed["verdict"] == "too short"
+    assert weighed["sentence"].startswith("No verdict: 4 days are too few")
+    assert np.isnan([weighed["psr"], weighed["dsr"], weighed["needed_days"]]).all()
+    assert weighed["sentence"] in (run.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_ledger_with_a_row_less_is_named_on_the_page(bars, tmp_path):
+    first = run_backtest(bars[:30], BuyAndHold, out=tmp_path)
+    assert first.metrics["significance"]["ledger_faults"] == []
+    with closing(sqlite3.connect(Trials(tmp_path).path)) as ledger, ledger:
+        ledger.execute("DROP TRIGGER never_deleted")
+        ledger.execute("DELETE FROM trials WHERE number = 2")
+    second = run_backtest(bars[:30], BuyAndHold, out=tmp_path)
+    page = (second.folder / "report.html").read_text(encoding="utf-8")
+    assert "TRIALS MAY BE MISSING" in page
+    assert "Row 2 of the trial ledger was deleted." in page
+    assert "TRIALS MAY BE MISSING" not in (first.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_without_a_ledger_that_can_be_written_there_is_a_run_that_says_so(bars, tmp_path):
+    (tmp_path / TRIALS).write_text("no ledger")
+    with pytest.warns(RuntimeWarning, match="cannot be written"):
+        run = run_backtest(bars[:30], BuyAndHold, out=tmp_path)
+    assert json.loads((run.folder / "run.json").read_text())["trial"] is None
+    assert run.metrics["significance"]["trials"] == 1
+    assert run.metrics["significance"]["ledger_faults"][0] == "This run could not be entered in the trial ledger."
+
+
+def test_twenty_more_trials_make_the_deflated_sharpe_on_the_page_fall(tmp_path):
+    bars = load_bars("sp500")[2800:3300]  # a year and more of gains after March 2009
+    alone = run_backtest(bars, BuyAndHold, out=tmp_path)
+    assert alone.metrics["significance"]["trials"] == 1
+    assert alone.metrics["significance"]["dsr"] == alone.metrics["significance"]["psr"]
+    luck = np.random.default_rng(0).normal(0, 1 / np.sqrt(500), 20)
+    for seed, sharpe in enumerate(luck):
+        with Trials(tmp_path).trial("backtest", {"seed": seed}, symbol="SP500", timeframe="1d") as trial:
+            trial.result |= {"sharpe": sharpe, "observations": 500}
+    among = run_backtest(bars, BuyAndHold, out=tmp_path)
+    weighed = among.metrics["significance"]
+    assert (weighed["trials"], weighed["trials_with_sharpe"]) == (21, 21)
+    assert weighed["psr"] == alone.metrics["significance"]["psr"]
+    assert weighed["dsr"] < alone.metrics["significance"]["dsr"] - 0.2
+    own = alone.metrics["significance"]["sharpe"] / np.sqrt(252)
+    expected = dsr(Moments.of(daily_returns(among.ledger).to_numpy()), [*luck, own])
+    assert weighed["luck"] == pytest.approx(expected.sr0 * np.sqrt(252))
+    pages = [(run.folder / "report.html").read_text(encoding="utf-8") for run in (alone, among)]
+    for page, run in zip(pages, (alone, among), strict=True):
+        figures = run.metrics["significance"]
+        assert f"<dt>Deflated Sharpe</dt><dd>{chance(figures['dsr'])}</dd>" in page
+        assert figures["sentence"] in page
+    assert "the best of 21 trials" in pages[1]
+    assert "the best of 21 trials" not in pages[0]

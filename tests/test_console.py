@@ -79,6 +79,16 @@ def test_what_makes_a_result_worthless_is_said(run, capsys):
     assert "No trade was made" in out
 
 
+def test_the_sharpe_ratio_is_judged_in_a_sentence_and_a_fault_of_the_ledger_named(run, capsys):
+    show_run(run)
+    assert "\nNo verdict: 2 days are too few for any Sharpe ratio" in (out := capsys.readouterr().out)
+    assert "TRIALS MAY BE MISSING" not in out
+    faulty = run.metrics["significance"] | {"ledger_faults": ["Row 2 was deleted.", "Row 9 was altered."]}
+    show_run(replace(run, metrics=run.metrics | {"significance": faulty}))
+    out = capsys.readouterr().out
+    assert "TRIALS MAY BE MISSING: Row 2 was deleted.\nTRIALS MAY BE MISSING: Row 9 was altered." in out
+
+
 def test_paths_stay_in_one_piece(run, bundle, capsys):
     show_run(replace(run, folder=LONG))
     assert capsys.readouterr().out.splitlines()[-1] == f"report: {LONG / 'report.html'}"

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr, ndtri
-from scipy.stats import kurtosis, skew
 
 CONFIDENCE = 0.95
 
@@ -31,6 +30,8 @@ class Moments:
     @classmethod
     def of(cls, returns: np.ndarray) -> "Moments":
         """Measure ``returns`` [T], with the corrections for bias; NaN where they are too few or never change."""
+        from scipy.stats import kurtosis, skew  # half a second, which what only imports a backtest need not wait
+
         returns = np.asarray(returns, dtype=np.float64)
         if len(returns) < 4 or np.ptp(returns) == 0:
             return cls(math.nan, len(returns), math.nan, math.nan)

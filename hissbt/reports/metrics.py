@@ -1,14 +1,18 @@
-"""Numbers that judge a run: how good the forecasts were, and how the account fared."""
+"""Numbers that judge a run: how good the forecasts were, how the account fared, and how far that may be luck."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
+from hissbt.evidence.sharpe import Moments
+from hissbt.evidence.verdict import FEWEST, sentence, weigh
 from hissbt.reports.costs import turnover
 from hissbt.reports.returns import daily_returns
 from hissbt.targets import forward_return
 from hissbt.trading.sizing import FLAT
+from hissbt.trials import Outcome
 
 
 def forecast_metrics(ledger: pd.DataFrame, horizon: int) -> dict | None:
@@ -65,6 +69,51 @@ def trading_metrics(
         "trades": len(trades),
         "fees": ledger["fees"].sum(),
         "days": len(returns),
+    }
+
+
+def significance(ledger: pd.DataFrame, periods_per_year: int, tried: Iterable[Outcome | None]) -> dict:
+    """Weigh the daily returns of a run against the luck of the best of all that was ``tried``, this run included.
+
+    ``psr`` is the probability that the true Sharpe ratio is above 0, and ``dsr`` that it is above ``luck``, which
+    the best of so many ``trials`` would be expected to reach without skill. ``sharpe`` and ``luck`` are annual, by
+    ``periods_per_year``. ``needed_days`` are those at which such returns would be significant, infinite if no
+    number would do, and ``effective_days`` what these are worth, as neighbors are alike. See ``hissbt.evidence``.
+
+    A trial of another length counts with the Sharpe ratio that is as unlikely over this one's; one of less than
+    30 days only as one more. Probabilities of so few days are NaN, as is all that is not defined.
+    """
+    returns, tried = daily_returns(ledger).to_numpy(), list(tried)
+    sharpes = [
+        outcome.sharpe * math.sqrt(outcome.observations / len(returns))
+        for outcome in tried
+        if outcome and outcome.observations >= FEWEST
+    ]
+    evidence = weigh(returns, periods_per_year, sharpes, len(tried))
+    few = evidence.count < FEWEST
+    return {
+        "sentence": sentence(evidence),
+        "verdict": evidence.verdict,
+        "sharpe": evidence.sharpe,
+        "psr": math.nan if few else evidence.psr,
+        "dsr": math.nan if few else evidence.deflated.dsr,
+        "luck": evidence.luck,
+        "trials": len(tried),
+        "trials_with_sharpe": len(sharpes),
+        "days": evidence.count,
+        "effective_days": evidence.effective,
+        "needed_days": math.nan if few else evidence.needed,
+    }
+
+
+def daily_outcome(ledger: pd.DataFrame) -> dict:
+    """Return what the ledger of trials keeps of a run: ``sharpe`` of a day, ``observations``, skew, kurtosis."""
+    moments = Moments.of(daily_returns(ledger).to_numpy())
+    return {
+        "sharpe": moments.sharpe,
+        "observations": moments.count,
+        "skew": moments.skew,
+        "kurtosis": moments.kurtosis,
     }
 
 

@@ -14,6 +14,7 @@ from hissbt.timeframe import format_timeframe
 from hissbt.training.forecasts import ForecastTask
 from hissbt.training.hvae import HVAETask
 from hissbt.training.lightning_run import one_thread, run_lightning
+from hissbt.trials import Trials
 
 _PACKAGES = ("hissbt", "torch", "lightning", "numpy")
 
@@ -27,13 +28,15 @@ def train(
     settings: dict[str, Any] | None = None,
     resume: bool = False,
     progress: bool = True,
+    runs: str | Path | None = None,
 ) -> ModelBundle:
     """Fit a network of ``kind`` on the bars before ``until`` and write the bundle to the folder ``out``.
 
     The settings are the fields of ``LatentConfig`` for a hierarchical VAE, else of ``TrainingConfig``. No bar that
     closes after ``until`` is looked at, not for features, scaling, labels or early stopping. While it runs, the
     folder ``<out>.checkpoint`` holds what ``resume`` needs to continue after an interruption; it is removed when
-    the bundle has been written.
+    the bundle has been written. The fit is entered in the trial ledger of the folder ``runs`` (see
+    ``hissbt.trials``, where it stands by default), whatever becomes of it: it is one more chance to be lucky.
 
     Raises ConfigError for settings that are unknown or out of range, BarsError for too few bars, BundleError when
     ``out`` holds something else than a bundle, TrainingError for a loss that is not finite, or on Ctrl-C.
@@ -44,23 +47,27 @@ def train(
     pl.seed_everything(task.config.seed, workers=True, verbose=False)
     module = task.module()
     checkpoints = Path(f"{out}.checkpoint")
-    run_id = {"data": bars.sha256, "kind": kind, "config": task.config.model_dump(mode="json")}
     how = {"first": task.first_epoch, "resume": resume, "progress": progress}
-    run_lightning(module, task.loaders, task.config, checkpoints, run_id, **how)
-    with one_thread():
-        fields = task.bundle_fields(module)
-    bundle = ModelBundle(
-        kind=kind,
-        config=module.network.config.complete(),
-        timeframe=format_timeframe(bars.timeframe),
-        symbol=bars.market.symbol,
-        training_span={"start": bars.frame.index[0].isoformat(), "end": bars.frame.index[-1].isoformat()},
-        seed=task.config.seed,
-        data_sha256=bars.sha256,
-        versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
-        weights={name: tensor.numpy() for name, tensor in module.network.state_dict().items()},
-        **fields,
-    )
-    bundle.save(out)
+    symbol, timeframe = bars.market.symbol, format_timeframe(bars.timeframe)
+    run_id = {"data": bars.sha256, "kind": kind, "config": task.config.model_dump(mode="json")}
+    span = {"start": bars.frame.index[0].isoformat(), "end": bars.frame.index[-1].isoformat()}
+    with Trials(runs).trial("fit", run_id, symbol=symbol, timeframe=timeframe, span=span) as trial:
+        run_lightning(module, task.loaders, task.config, checkpoints, run_id, **how)
+        with one_thread():
+            fields = task.bundle_fields(module)
+        bundle = ModelBundle(
+            kind=kind,
+            config=module.network.config.complete(),
+            timeframe=timeframe,
+            symbol=symbol,
+            training_span=span,
+            seed=task.config.seed,
+            data_sha256=bars.sha256,
+            versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+            weights={name: tensor.numpy() for name, tensor in module.network.state_dict().items()},
+            **fields,
+        )
+        bundle.save(out)
+        trial.result["bundles"] = [bundle.sha256]
     shutil.rmtree(checkpoints)
     return bundle

@@ -4,9 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hissbt.evidence.sharpe import dsr, psr
 from hissbt.reports.costs import turnover
-from hissbt.reports.metrics import buy_and_hold, forecast_metrics, trading_metrics
+from hissbt.reports.metrics import buy_and_hold, daily_outcome, forecast_metrics, significance, trading_metrics
 from hissbt.reports.quiet import quiet_quantstats
+from hissbt.reports.returns import daily_returns
+from hissbt.trials import Outcome
 
 NAN = float("nan")
 
@@ -105,3 +108,62 @@ def test_buy_and_hold_earns_the_asset_less_one_commission():
     assert held[0]["value"].iloc[-1] == pytest.approx(100 + held[1]["pnl_net"].sum())
     assert metrics["max_drawdown"] == pytest.approx(99 / 110 - 1)
     assert (metrics["exposure"], metrics["trades"], metrics["win_rate"]) == (1, 1, 1)
+
+
+# --- significance
+
+
+def record(days, seed=0, mean=0.001):
+    """A ledger of that many days, each of whose gains is lost at once, but for the mean."""
+    half = np.random.default_rng(seed).normal(0, 0.01, (days + 1) // 2)
+    returns = np.stack([half, -half], axis=1).ravel()[:days] + mean
+    return ledger([100.0] * days, value=list(100 * np.cumprod(1 + returns)))
+
+
+def test_a_run_that_was_the_only_trial_is_not_deflated():
+    frame = record(300)
+    own = Outcome(**{name: daily_outcome(frame)[name] for name in ("sharpe", "observations")})
+    weighed = significance(frame, 365, [own])
+    assert weighed["trials"] == weighed["trials_with_sharpe"] == 1
+    assert weighed["luck"] == 0
+    assert weighed["dsr"] == weighed["psr"] == pytest.approx(psr(daily_returns(frame).to_numpy()))
+    assert weighed["sharpe"] == pytest.approx(own.sharpe * math.sqrt(365))
+    assert (weighed["days"], weighed["effective_days"]) == (300, 300)
+
+
+def test_the_best_of_many_trials_is_set_against_their_luck():
+    frame, sharpes = record(300), [0.1, -0.05, 0.02]
+    weighed = significance(frame, 365, [Outcome(sharpe, 300) for sharpe in sharpes])
+    deflated = dsr(daily_returns(frame).to_numpy(), sharpes)
+    assert weighed["dsr"] == pytest.approx(deflated.dsr)
+    assert weighed["luck"] == pytest.approx(deflated.sr0 * math.sqrt(365))
+    assert weighed["dsr"] < weighed["psr"]
+
+
+def test_trials_without_a_sharpe_ratio_count_as_more_of_the_others():
+    frame, known = record(300), [Outcome(0.1, 300), Outcome(-0.1, 300)]
+    fewer = significance(frame, 365, known)
+    for unknown in None, Outcome(9.0, 29):
+        more = significance(frame, 365, [*known, unknown])
+        assert (more["trials"], more["trials_with_sharpe"]) == (3, 2)
+        assert more["luck"] > fewer["luck"]
+
+
+def test_a_shorter_trial_counts_with_what_is_as_unlikely_over_these_days():
+    frame = record(400)
+    same = significance(frame, 365, [Outcome(0.1, 400), Outcome(-0.1, 400)])
+    shorter = significance(frame, 365, [Outcome(0.2, 100), Outcome(-0.1, 400)])
+    assert shorter["luck"] == pytest.approx(same["luck"])
+
+
+@pytest.mark.parametrize("days", [1, 2, 29])
+def test_so_few_days_have_no_probability(days):
+    weighed = significance(record(days), 365, [None])
+    assert weighed["verdict"] == "too short"
+    assert all(math.isnan(weighed[name]) for name in ("psr", "dsr", "needed_days"))
+
+
+def test_luck_that_no_number_of_days_beats_is_infinitely_far():
+    weighed = significance(record(300, mean=1e-5), 365, [Outcome(0.2, 300), Outcome(-0.2, 300)])
+    assert weighed["verdict"] == "luck"
+    assert weighed["needed_days"] == math.inf

@@ -22,7 +22,7 @@ from hissbt.reports.page.headline import verdict
 from hissbt.reports.page.sections import MOST_TRADES
 from hissbt.reports.page.spans import guard_spans, joined
 from hissbt.reports.page.tables import monthly_table
-from hissbt.reports.page.text import money, number, percent
+from hissbt.reports.page.text import chance, money, number, percent
 from hissbt.trading.guards import DailyLossGuard, DrawdownGuard
 
 ROWS = np.column_stack([np.full(120, 1e-3), np.linspace(0.4, 0.6, 120), np.full(120, 0.01)]).tolist()
@@ -103,6 +103,60 @@ def test_a_run_that_beats_buy_and_hold_is_said_to(inputs, tmp_path):
 def test_to_lose_less_is_called_just_that():
     found = {"trading": {"total_return": -0.1, "trades": 3}, "buy_and_hold": {"total_return": -0.2}}
     assert verdict(found).endswith("buy-and-hold lost 20.00%. It lost less than buy-and-hold.")
+
+
+WEIGHED = {
+    "sentence": "Not significant: luck & 100 trials.",
+    "sharpe": 1.234,
+    "psr": 0.97777,
+    "dsr": 0.41,
+    "luck": 1.31,
+    "trials": 1100,
+    "trials_with_sharpe": 1090,
+    "days": 1200,
+    "effective_days": 987.6,
+    "needed_days": math.inf,
+    "ledger_faults": [],
+}
+
+
+def weighed_page(inputs, path, **changes):
+    metrics = inputs["metrics"] | {"significance": WEIGHED | changes}
+    return page_text(run_page(path, **inputs | {"metrics": metrics}))
+
+
+def test_the_sharpe_ratio_stands_beside_luck(inputs, tmp_path):
+    text = weighed_page(inputs, tmp_path / "page.html")
+    assert "buy-and-hold. Not significant: luck & 100 trials." in text
+    assert re.search(r"Sharpe ratio −?\d+\.\d\d Probabilistic Sharpe 97\.7% Deflated Sharpe 41\.0%", text)
+    assert "Trials on this symbol and timeframe 1,100 of which without a Sharpe ratio of 30 days 10" in text
+    assert "Sharpe ratio that luck gives the best of them 1.31" in text
+    assert "Days 1,200 Independent days that they are worth 988" in text
+    assert "Days that a DSR of 95% would need no number would do" in text
+    assert "TRIALS" not in text
+
+
+def test_what_too_short_a_sample_does_not_say_is_a_dash(inputs, tmp_path):
+    text = weighed_page(inputs, tmp_path / "page.html", psr=math.nan, dsr=math.nan, needed_days=math.nan)
+    assert "Probabilistic Sharpe – Deflated Sharpe –" in text
+    assert "Days that a DSR of 95% would need –" in text
+    assert "need 1,235" in weighed_page(inputs, tmp_path / "page.html", needed_days=1234.5)
+
+
+def test_a_fault_of_the_trial_ledger_is_named_at_the_top(inputs, tmp_path):
+    faults = ["Row 3 was deleted.", "Row 5 was altered.", "Row 7 was altered."]
+    text = weighed_page(inputs, tmp_path / "page.html", ledger_faults=faults)
+    assert "TRIALS MAY BE MISSING from the count" in text
+    assert "Row 3 was deleted. (2 more faults)" in text
+    assert "Row 3 was deleted. (1 more fault)" in weighed_page(
+        inputs, tmp_path / "p.html", ledger_faults=faults[:2]
+    )
+
+
+def test_a_run_whose_luck_was_not_weighed_shows_no_such_figures(inputs, tmp_path):
+    text = page_text(run_page(tmp_path / "page.html", **inputs))
+    assert "Deflated" not in text
+    assert "luck" not in text
 
 
 def test_in_sample_is_marked_as_grave(bars, tmp_path):
@@ -398,4 +452,5 @@ def test_numbers_are_written_for_readers():
         "0.0001235",
         "–",
     ]
+    assert [chance(0.9999), chance(0.95), chance(0.0), chance(None)] == ["99.9%", "95.0%", "0.0%", "–"]
     assert [number(np.float64(1234.5678)), number(math.inf), number(np.int64(3))] == ["1,234.57", "–", "3"]

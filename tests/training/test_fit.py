@@ -1,8 +1,10 @@
 """Training ends in a bundle, sees no bar of the test span, and is repeatable, also across an interruption."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from hissbt.errors import BarsError, ConfigError
 from hissbt.feeds import load_bars
 from hissbt.stream import Stream
 from hissbt.training import train
+from hissbt.trials import Trials
 
 SMALL = {
     "features": ["log_return", "range", "ewm_volatility:12"],
@@ -42,7 +45,7 @@ def save_and_die(self, checkpoint, path, storage_options=None):
 SafeCheckpointIO.save_checkpoint = save_and_die
 folder = Path(sys.argv[1])
 settings = json.loads((folder / "settings.json").read_text())
-train(load_bars(folder / "bars.csv"), folder / "killed", settings=settings, progress=False)
+train(load_bars(folder / "bars.csv"), folder / "killed", settings=settings, progress=False, runs=folder)
 """
 
 
@@ -144,9 +147,32 @@ def test_a_killed_run_resumes_to_the_bundle_of_an_uninterrupted_one(bars, tmp_pa
     assert killed.returncode != 0
     assert not (tmp_path / "killed").exists()
     same_bars = load_bars(tmp_path / "bars.csv")
-    resumed = train(same_bars, tmp_path / "killed", settings=settings, resume=True, progress=False)
+    tried = same_bars.market.symbol, "1h"
+    assert list(Trials(tmp_path).tried(*tried).values()) == [None]
+    resumed = train(same_bars, tmp_path / "killed", settings=settings, resume=True, progress=False, runs=tmp_path)
+    assert len(Trials(tmp_path).tried(*tried)) == 1
     whole = train(same_bars, tmp_path / "whole", settings=settings, progress=False)
     assert resumed.sha256 == whole.sha256
+
+
+def test_a_fit_is_entered_with_its_bundle_and_one_that_fails_too(bars, tmp_path):
+    trained = train(bars, tmp_path / "bundle", settings=SMALL | {"max_epochs": 1}, progress=False, runs=tmp_path)
+    with pytest.raises(ConfigError, match="no interrupted run"):
+        train(bars, tmp_path / "other", settings=SMALL, progress=False, runs=tmp_path, resume=True)
+    assert len(Trials(tmp_path).tried("SP500", "1h")) == 2
+    with closing(sqlite3.connect(Trials(tmp_path).path)) as ledger:
+        rows = ledger.execute("SELECT event, status, record FROM trials ORDER BY number").fetchall()
+    assert [(event, status) for event, status, _ in rows] == [
+        ("begun", None),
+        ("ended", "done"),
+        ("begun", None),
+        ("ended", "failed"),
+    ]
+    begun, ended = json.loads(rows[0][2]), json.loads(rows[1][2])
+    assert begun["config"]["kind"] == "hiss"
+    assert begun["config"]["data"] == bars.sha256
+    assert begun["config"]["config"]["max_epochs"] == 1
+    assert ended["bundles"] == [trained.sha256]
 
 
 def test_there_must_be_something_to_resume(bars, tmp_path):

@@ -37,8 +37,9 @@ def run_page(
     fed: their market's trades are drawn on its price, those of other markets are in the table only. ``guards`` is
     the record of ``hissbt.trading.guards.Guards``. ``assumptions`` are shown as they are.
 
-    What a run did not have is left out: ``metrics["forecast"]``, ``metrics["costs"]`` (see
-    ``hissbt.reports.costs``), ``metrics["counts"]`` (how often an assumption decided), ``run["trained_until"]`` and
+    What a run did not have is left out: ``metrics["forecast"]``, ``metrics["significance"]`` (see
+    ``hissbt.reports.metrics``, with the ``ledger_faults`` of ``Trials.verify``), ``metrics["costs"]`` (see
+    ``hissbt.reports.costs``), ``metrics["counts"]`` (how often an assumption decided), ``run["trained_until"]``,
     ``run["funding"]``, of which symbol, expected and present are read. ``run["costs"]`` may name the ``taker`` (or
     ``commission``) that buy-and-hold pays, and the ``contract``.
     """

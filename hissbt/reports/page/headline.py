@@ -8,7 +8,7 @@ import pandas as pd
 
 from hissbt.bars import Bars, parse_time
 from hissbt.reports.page.spans import guard_spans
-from hissbt.reports.page.text import bp, escape, known, money, number, percent, time, words
+from hissbt.reports.page.text import bp, chance, escape, known, money, number, percent, time, words
 from hissbt.timeframe import format_timeframe
 
 _ENOUGH_FUNDING = 0.99  # of the events that were due
@@ -28,6 +28,7 @@ def headline(run: Mapping, metrics: Mapping, ledger: pd.DataFrame, trades: pd.Da
             f"<h1>{escape(title(run, bars))}</h1>",
             f'<p class="soft">{escape(span)}</p>',
             f'<p class="verdict">{escape(verdict(metrics))}</p>',
+            _significance(metrics),
             _notices([*_grave(run, metrics, ledger, trades), *_slight(run, metrics, ledger, trades)]),
             _tiles(metrics),
         ]
@@ -45,6 +46,11 @@ def verdict(metrics: Mapping) -> str:
     return f"The strategy {_ended(ours)} net of costs; buy-and-hold {_ended(theirs)}. It {judged} buy-and-hold."
 
 
+def _significance(metrics: Mapping) -> str:
+    weighed = metrics.get("significance")
+    return f'<p class="significance">{escape(weighed["sentence"])}</p>' if weighed else ""
+
+
 def _ended(total_return: float) -> str:
     if not known(total_return):
         return "has no defined return"
@@ -59,6 +65,11 @@ def _grave(run: Mapping, metrics: Mapping, ledger: pd.DataFrame, trades: pd.Data
     if metrics.get("in_sample"):
         end = time(parse_time(run["trained_until"]))
         found.append(f"IN SAMPLE: the model was trained on bars up to {end} UTC. These results prove nothing.")
+    if faults := (metrics.get("significance") or {}).get("ledger_faults"):
+        more = f" ({_count(len(faults) - 1, 'more fault')})" if len(faults) > 1 else ""
+        found.append(
+            f"TRIALS MAY BE MISSING from the count that the Sharpe ratio is set against. {faults[0]}{more}"
+        )
     for span in guard_spans(ledger).query("halted").itertuples():
         found.append(
             f"The {words(span.name)} guard tripped at {time(span.since)} UTC and held the account flat to the end."
@@ -115,6 +126,7 @@ def _tiles(metrics: Mapping) -> str:
         "Net return": _colored(trading["total_return"]),
         "Buy and hold": _colored(held["total_return"]),
         "Sharpe ratio": _plain(trading.get("sharpe")),
+        **_significance_tiles(metrics.get("significance")),
         "Max drawdown": percent(trading.get("max_drawdown")),
         "Trades": f"{trading['trades']:,}",
         "Time in market": percent(trading.get("exposure")),
@@ -126,6 +138,12 @@ def _tiles(metrics: Mapping) -> str:
     return (
         '<dl class="tiles">' + "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in found.items()) + "</dl>"
     )
+
+
+def _significance_tiles(weighed: Mapping | None) -> dict[str, str]:
+    if not weighed:
+        return {}
+    return {"Probabilistic Sharpe": chance(weighed["psr"]), "Deflated Sharpe": chance(weighed["dsr"])}
 
 
 def _plain(value: float | None) -> str:

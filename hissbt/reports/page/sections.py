@@ -65,13 +65,15 @@ def months(ledger: pd.DataFrame) -> str:
 
 
 def metrics(found: Mapping) -> str:
-    """Return the metrics beside those of buy-and-hold, and the forecasts beside rules without a model."""
+    """Return the metrics beside buy-and-hold, the Sharpe ratio beside luck, and the forecasts beside rules."""
     strategy = tables.metrics_table(found["trading"], found["buy_and_hold"])
-    forecast = found.get("forecast")
-    if not forecast:
-        return strategy
-    heading = f"Forecasts of the next {forecast['horizon']} bars, at {forecast['n']:,} closes"
-    return pair(strategy, f"<h3>{heading}</h3>{tables.forecast_table(forecast)}")
+    beside = []
+    if weighed := found.get("significance"):
+        beside.append(f"<h3>The Sharpe ratio beside luck</h3>{tables.significance_table(weighed)}")
+    if forecast := found.get("forecast"):
+        heading = f"Forecasts of the next {forecast['horizon']} bars, at {forecast['n']:,} closes"
+        beside.append(f"<h3>{heading}</h3>{tables.forecast_table(forecast)}")
+    return pair(strategy, "".join(beside)) if beside else strategy
 
 
 def guards(ledger: pd.DataFrame, record: Sequence[Mapping]) -> str:

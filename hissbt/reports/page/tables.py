@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import calendar
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from hissbt.reports.page.markup import row, table
 from hissbt.reports.page.spans import guard_spans
-from hissbt.reports.page.text import bp, escape, known, money, number, percent, time, words
+from hissbt.reports.page.text import NOTHING, bp, chance, escape, fixed, known, money, number, percent, time, words
 
 _FRACTIONS = {"total_return", "max_drawdown", "win_rate", "exposure", "accuracy", "f1"}
 _TITLES = {"mse": "Mean squared error", "mae": "Mean absolute error"}
@@ -62,6 +63,24 @@ def metrics_table(trading: Mapping, held: Mapping) -> str:
         row([_title(name), *(_metric(name, column.get(name)) for column in (trading, held))]) for name in trading
     ]
     return table(["", "Strategy", "Buy and hold"], rows)
+
+
+def significance_table(weighed: Mapping) -> str:
+    """Return what a Sharpe ratio is set against, see ``hissbt.reports.metrics.significance``."""
+    needed, without = weighed["needed_days"], weighed["trials"] - weighed["trials_with_sharpe"]
+    needed = f"{math.ceil(needed):,}" if known(needed) else "no number would do" if needed == math.inf else NOTHING
+    found = {
+        "Sharpe ratio": fixed(weighed["sharpe"], 2),
+        "Probability that the true one is above 0 (PSR)": chance(weighed["psr"]),
+        "Trials on this symbol and timeframe": f"{weighed['trials']:,}",
+        "of which without a Sharpe ratio of 30 days": f"{without:,}",
+        "Sharpe ratio that luck gives the best of them": fixed(weighed["luck"], 2),
+        "Probability that the true one is above that (DSR)": chance(weighed["dsr"]),
+        "Days": f"{weighed['days']:,}",
+        "Independent days that they are worth": fixed(weighed["effective_days"], 0),
+        "Days that a DSR of 95% would need": needed,
+    }
+    return table(["", ""], [row([name, text]) for name, text in found.items()], "plain")
 
 
 def forecast_table(forecast: Mapping) -> str:

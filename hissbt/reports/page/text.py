@@ -18,6 +18,11 @@ def percent(value: float | None, sign: bool = False) -> str:
     return f"{rounded:{'+' if sign else ''},.2%}".replace("-", "−")
 
 
+def chance(value: float | None) -> str:
+    """Return a probability as a percentage with one decimal, rounded down; no sample makes it 100 %."""
+    return f"{math.floor(min(value, 0.999) * 1000) / 10:.1f}%" if known(value) else NOTHING
+
+
 def money(value: float | None) -> str:
     """Return an amount with separators: two decimals from 1 on, four significant digits below."""
     if not known(value):
