@@ -61,7 +61,7 @@ class FlatVAE(WindowVAE):
     def infer(self, x: Tensor, draw: Draw = Gaussian.draw) -> Inference:
         """Return the latents [B,1,D] of the windows x [B,W,F]; ``draw`` picks a value of their posterior."""
         patches = x.unflatten(1, (-1, self.config.patch)).flatten(2)  # [B,P,s F]
-        posterior = Gaussian.of(self.evidence(self.below(patches).flatten(1))[:, None])
+        posterior = Gaussian.of(self.evidence(self.below(self.reach(patches)).flatten(1))[:, None])
         return Inference((draw(posterior),), (posterior,), (Gaussian.standard_like(posterior.mean),))
 
     def decode(self, latents: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:

@@ -144,7 +144,9 @@ class HVAENet(WindowVAE, SequenceNet):
             yield seen
 
     def _features(self, level: int, pooled: Tensor) -> Tensor:
-        # Without the norm one wild bar could move the mean of a week by any amount.
+        if level == 0:
+            pooled = self.reach(pooled)
+        # Without the norm, too, one wild bar could move the mean of a week by any amount.
         return self.norms[level](self.bottom_up[level](pooled))
 
     def _posterior(self, level: int, seen: Tensor, parents: list[Tensor]) -> tuple[Gaussian, Gaussian]:

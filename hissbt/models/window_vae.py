@@ -11,7 +11,20 @@ from hissbt.models.base import NetworkConfig
 from hissbt.models.elbo import Terms
 from hissbt.models.gaussian import Gaussian, bent, divergence, student_log_density
 
+REACH = 3.0  # standard deviations
 Draw = Callable[[Gaussian], Tensor]
+
+
+class Reach(nn.Module):
+    """Bends what latents are inferred from to within ``REACH``: x becomes REACH tanh(x / REACH).
+
+    One wild bar then says no more of its day and week than a large one does. What the latents are judged by, the
+    likelihood of the bars, sees them as they are.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x, bent."""
+        return REACH * torch.tanh(x / REACH)
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,7 @@ class WindowVAE(nn.Module):
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.config = config
+        self.reach = Reach()
         if config.observation == "student":
             self.excess_df = nn.Parameter(torch.full((config.n_features,), 4.0))
 

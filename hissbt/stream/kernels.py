@@ -82,6 +82,7 @@ OPERATIONS = (
 ) = range(len(OPERATIONS))
 
 f32 = np.float32
+REACH = f32(3.0)  # as in hissbt.models.window_vae, which would bring torch
 DAY_S = 86400.0
 BOUND = 5.0  # as in hissbt.models.gaussian, which would bring torch
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -520,10 +521,12 @@ def softmax(X):
 
 @exact
 def patch(S, x, y, n, rows):
-    """y[rows,n] = its own rows but the first, then x[n]: the newest values in their order."""
+    """y[rows,n] = its own rows but the first, then 3 tanh(x[n] / 3): the newest values in their order, bent."""
     for k in range(rows - 1):
         copy(S, y + (k + 1) * n, y + k * n, n)
-    copy(S, x, y + (rows - 1) * n, n)
+    X, Y = S[x : x + n], S[y + (rows - 1) * n : y + rows * n]
+    for i in range(n):
+        Y[i] = REACH * tanh(X[i] / REACH)
 
 
 @exact

@@ -8,7 +8,7 @@ from scipy.special import erf, expit, log_ndtr, logsumexp, softmax
 from scipy.stats import norm as normal
 from scipy.stats import t as student
 
-from hissbt.stream.kernels import BOUND, OPERATIONS
+from hissbt.stream.kernels import BOUND, OPERATIONS, REACH
 
 
 def _softplus(x):
@@ -175,8 +175,8 @@ def switching(S, W, x, y, k, w, h, realized, form):
 
 
 def patch(S, W, x, y, n, rows):
-    """x[n] becomes the last row of y[rows,n], and the first row leaves."""
-    S[y : y + rows * n] = np.concatenate([S[y + n : y + rows * n], S[x : x + n]])
+    """x[n], bent to within 3, becomes the last row of y[rows,n], and the first row leaves."""
+    S[y : y + rows * n] = np.concatenate([S[y + n : y + rows * n], REACH * np.tanh(S[x : x + n] / REACH)])
 
 
 def pool(S, W, x, y, n, stride, count, w, h, bars):

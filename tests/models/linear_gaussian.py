@@ -85,6 +85,7 @@ class LinearGaussian:
         return sum(feature.log_prob(x[..., i]) for i, feature in enumerate(features))
 
     def _plug_in(self):
+        self.net.reach = nn.Identity()  # else nothing about it is linear
         net = self.net
         for level in range(self.count):
             net.bottom_up[level], net.norms[level] = nn.Identity(), nn.Identity()
