@@ -1,4 +1,4 @@
-"""What is unusual on one scale is called so by the level of that scale: tests/soak/planted_anomalies.py in short."""
+"""What is unusual on one scale is called so by the level of that scale: soak/planted_anomalies.py in short."""
 
 import pytest
 from soak.planted_anomalies import MISSED, RAISED, judge
