@@ -8,6 +8,7 @@ import pytest
 from bundles import random_bundle
 
 from hissbt.bars import Bars
+from hissbt.cli import main
 from hissbt.console import show_analysis
 from hissbt.errors import BarsError, BundleError
 from hissbt.market import Market
@@ -221,6 +222,16 @@ def test_the_command_prints_levels_and_sentences(analyzed, capsys):
     said = capsys.readouterr().out
     assert "level 3" in said
     assert analyzed[1]["verdicts"]["Anomalies"] in said
+
+
+def test_the_command_answers_in_json(hourly_bars, bundle, analyzed, tmp_path, capsys):
+    hourly_bars.frame.to_csv(tmp_path / "SP500.csv")
+    line = ["analyze", str(bundle), "--bars", str(tmp_path / "SP500.csv"), "--out", str(tmp_path), "--json"]
+    with pytest.raises(SystemExit) as end:
+        main(line)
+    answer = json.loads(capsys.readouterr().out)
+    assert not end.value.code
+    assert answer["verdicts"] == analyzed[1]["verdicts"]
 
 
 def test_another_kind_of_bundle_is_refused(hourly_bars):

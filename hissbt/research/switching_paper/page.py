@@ -13,7 +13,7 @@ from hissbt.reports.page.document import Section, document, section
 from hissbt.reports.page.facts import facts_tables
 from hissbt.reports.page.markup import chart, note, pair, row, table
 from hissbt.reports.page.panels import AMBER, BLUE, GRAY, GREEN, RED, add_line, panels
-from hissbt.reports.page.text import NOTHING, escape, known, number, percent, words
+from hissbt.reports.page.text import NOTHING, escape, fixed, known, number, percent, spread, words
 from hissbt.research.switching_paper.protocol import CHOICES, KINDS, TWINS
 from hissbt.research.switching_paper.tables import (
     BACKTEST_IN_SAMPLE,
@@ -173,8 +173,8 @@ def _criteria(fits: Sequence[Mapping]) -> str:
                 f"{fit['n_obs']:,}",
                 f"{fit['log_likelihood']:,.2f}",
                 str(fit["parameters"]),
-                _plain(fit["aic"], 1),
-                _plain(fit["bic"], 1),
+                fixed(fit["aic"], 1),
+                fixed(fit["bic"], 1),
                 str(fit["starts"]),
                 f"{fit['agreeing']}{'' if fit['converged'] else ', not converged'}",
             ]
@@ -239,11 +239,11 @@ def _scores(classified: Mapping) -> str:
             row(
                 [
                     escape(name),
-                    _plain(published[0] if published else None, 2),
-                    _spread(mean["accuracy"], interval["accuracy"]),
-                    _plain(balanced, 3),
-                    _spread(mean["balanced_accuracy"], interval["balanced_accuracy"]),
-                    _spread(mean["mcc"], interval["mcc"]),
+                    fixed(published[0] if published else None, 2),
+                    spread(mean["accuracy"], interval["accuracy"]),
+                    fixed(balanced, 3),
+                    spread(mean["balanced_accuracy"], interval["balanced_accuracy"]),
+                    spread(mean["mcc"], interval["mcc"]),
                     f"{found['effective_size']:.0f}",
                 ]
             )
@@ -262,8 +262,8 @@ def _classes(classified: Mapping) -> str:
         for at, side in enumerate(sides, start=1):
             for key in keys:
                 cells += [
-                    _plain(getattr(published[at], key) if published else None, 2),
-                    _plain(found["classes"][side][key], 3),
+                    fixed(getattr(published[at], key) if published else None, 2),
+                    fixed(found["classes"][side][key], 3),
                 ]
         rows.append(row([escape(name), *cells]))
     return table(heads, rows)
@@ -277,7 +277,7 @@ def _gaps(classified: Mapping) -> str:
         row(
             [
                 escape(f"{name} less {other}"),
-                *(_spread(gap[key]["difference"], gap[key]["interval"], sign="+") for key in gap),
+                *(spread(gap[key]["difference"], gap[key]["interval"], sign="+") for key in gap),
             ]
         )
         for name, other, gap in pairs
@@ -294,11 +294,11 @@ def _seed_table(results: Mapping) -> str:
                 row(
                     [
                         f"{escape(name)}, seed {run['seed']}",
-                        *(_plain(scores[key], 3) for key in ("accuracy", "balanced_accuracy", "mcc")),
-                        _plain(scores["recall_bull"], 2),
-                        _plain(scores["recall_bear"], 2),
+                        *(fixed(scores[key], 3) for key in ("accuracy", "balanced_accuracy", "mcc")),
+                        fixed(scores["recall_bull"], 2),
+                        fixed(scores["recall_bear"], 2),
                         f"{run['best_epoch']} of {run['epochs']}",
-                        _plain(run["validation_loss"], 3),
+                        fixed(run["validation_loss"], 3),
                     ]
                 )
             )
@@ -352,10 +352,10 @@ def _beside(found: Mapping, published: Mapping) -> str:
         for name, column in published.items():
             seeds = [seed[key] for seed in found[name]["gross"]["seeds"] if known(seed[key])]
             cells += [
-                _plain(column.get(key), 3),
-                _plain(found[name]["gross"]["mean"][key], 3),
-                f"{_plain(min(seeds, default=None), 2)} – {_plain(max(seeds, default=None), 2)}",
-                _plain(found[name]["net"]["mean"][key], 3),
+                fixed(column.get(key), 3),
+                fixed(found[name]["gross"]["mean"][key], 3),
+                f"{fixed(min(seeds, default=None), 2)} – {fixed(max(seeds, default=None), 2)}",
+                fixed(found[name]["net"]["mean"][key], 3),
             ]
         rows.append(row([title, *cells]))
     remark = note(
@@ -381,16 +381,16 @@ def _asset(results: Mapping, sample: str, published: Mapping) -> str:
 
 def _everything(found: Mapping) -> str:
     columns: dict[str, Callable[[Mapping], str]] = {
-        "Mean return": lambda each: _plain(each["gross"]["mean"]["mean_return"], 3),
-        "net": lambda each: _spread(each["net"]["mean"]["mean_return"], each["net"]["interval"]["mean_return"]),
-        "Sharpe": lambda each: _plain(each["gross"]["mean"]["sharpe"], 2),
-        "Sharpe, net": lambda each: _spread(each["net"]["mean"]["sharpe"], each["net"]["interval"]["sharpe"]),
+        "Mean return": lambda each: fixed(each["gross"]["mean"]["mean_return"], 3),
+        "net": lambda each: spread(each["net"]["mean"]["mean_return"], each["net"]["interval"]["mean_return"]),
+        "Sharpe": lambda each: fixed(each["gross"]["mean"]["sharpe"], 2),
+        "Sharpe, net": lambda each: spread(each["net"]["mean"]["sharpe"], each["net"]["interval"]["sharpe"]),
         "Drawdown": lambda each: percent(each["gross"]["mean"]["max_drawdown"]),
         "Drawdown, net": lambda each: percent(each["net"]["mean"]["max_drawdown"]),
-        "Turnover a year": lambda each: _plain(each["gross"]["mean"]["annual_turnover"], 1),
+        "Turnover a year": lambda each: fixed(each["gross"]["mean"]["annual_turnover"], 1),
         "Break-even": lambda each: _basis_points(each["gross"]["mean"]["mean_return_on_volume"]),
-        "Beta": lambda each: _plain(each["gross"]["mean"]["beta"], 2),
-        "Alpha": lambda each: _plain(each["gross"]["mean"]["alpha"], 3),
+        "Beta": lambda each: fixed(each["gross"]["mean"]["beta"], 2),
+        "Alpha": lambda each: fixed(each["gross"]["mean"]["alpha"], 3),
     }
     rows = [row([escape(name), *(show(each) for show in columns.values())]) for name, each in found.items()]
     return table(["", *columns], rows)
@@ -398,7 +398,7 @@ def _everything(found: Mapping) -> str:
 
 def _seed_ratios(found: Mapping, seeds: Sequence[int]) -> str:
     rows = [
-        row([escape(name), *(_plain(seed["sharpe"], 2) for seed in found[name]["net"]["seeds"])]) for name in KINDS
+        row([escape(name), *(fixed(seed["sharpe"], 2) for seed in found[name]["net"]["seeds"])]) for name in KINDS
     ]
     return table(["", *(f"seed {seed}" for seed in seeds)], rows)
 
@@ -444,17 +444,8 @@ def _background(results: Mapping) -> list[Section]:
     ]
 
 
-def _plain(value: float | None, decimals: int) -> str:
-    return f"{value:,.{decimals}f}".replace("-", "−") if known(value) else NOTHING
-
-
-def _spread(value: float, interval: Sequence[float], sign: str = "") -> str:
-    low, high = (f"{end:{sign}.3f}".replace("-", "−") for end in interval)
-    return f"{value:{sign}.3f}".replace("-", "−") + f" [{low}, {high}]"
-
-
 def _basis_points(fraction: float | None) -> str:
-    return f"{_plain(1e4 * fraction, 0)} bp" if known(fraction) else NOTHING
+    return f"{fixed(1e4 * fraction, 0)} bp" if known(fraction) else NOTHING
 
 
 def _yes(value: bool) -> str:
