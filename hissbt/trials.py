@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hissbt.atomic import to_json
+from hissbt.errors import HissbtError
 
 FILE = "trials.sqlite"
 _WAIT_S = 30.0  # for another process that is writing
@@ -56,7 +57,7 @@ _SCHEMA = (
 )
 _TRIED = """
     SELECT tried.kind, tried.config_sha256, json_extract(tried.record, '$.bundles'),
-        json_extract(ended.record, '$.bundles'), ended.sharpe, ended.observations
+        json_extract(ended.record, '$.bundles'), ended.sharpe, ended.observations, ended.status
     FROM trials AS tried LEFT JOIN trials AS ended ON ended.begun = tried.number
     WHERE tried.event = 'begun' AND tried.symbol = ? AND tried.timeframe = ?
     ORDER BY tried.number
@@ -85,6 +86,7 @@ class _Tried(NamedTuple):
     made: str | None
     sharpe: float | None
     observations: int | None
+    status: str | None
 
 
 class Outcome(NamedTuple):
@@ -121,8 +123,9 @@ class Trials:
     def trial(
         self, kind: str, config: Mapping, *, symbol: str, timeframe: str, bundles: Sequence[str] = (), **facts
     ) -> Iterator[Trial]:
-        """Enter a trial before it begins, and after it how it ended: ``done``, ``failed`` or ``aborted``.
+        """Enter a trial before it begins, and after it how it ended.
 
+        That is ``done``, ``failed``, ``aborted``, or ``refused`` where an error of ours names the input as bad.
         ``kind`` is ``fit`` or ``backtest``. ``config`` (JSON) is everything that makes it another trial than the
         next one, bars and seed included: equal ones are the same trial, done again. ``bundles`` are the sha256 of
         the models that a backtest uses; those that a fit makes belong in its result. ``facts`` are for people.
@@ -137,16 +140,16 @@ class Trials:
             yield trial
         except BaseException as error:
             text = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
-            self._end(trial, kind, status="aborted" if _was_aborted(error) else "failed", error=text)
+            self._end(trial, kind, status=_status(error), error=text)
             raise
         self._end(trial, kind, status="done")
 
     def tried(self, symbol: str, timeframe: str) -> dict[str, Outcome | None]:
         """Return all that was tried on bars of this symbol and timeframe, by the sha256 of its config.
 
-        Seeds and params, failed, aborted and killed trials count, and so do fits, but for those whose bundle was
-        backtested on such bars, which are in that backtest. None where there is no Sharpe ratio. Empty if the
-        ledger cannot be read, see ``verify``.
+        Seeds and params count, and failed, aborted and killed trials, but not refused ones; so do fits, but for
+        those whose bundle was backtested on such bars, which are in that backtest. None where there is no Sharpe
+        ratio. Empty if the ledger cannot be read, see ``verify``.
         """
         try:
             (rows,) = self._read(_TRIED, values=(symbol, timeframe))
@@ -214,6 +217,7 @@ def _insert(ledger: sqlite3.Connection, text: str) -> Row:
 
 def _counted(trials: Sequence[_Tried]) -> dict[str, Outcome | None]:
     """Return the trials that differ, by the sha256 of their config, without fits that a backtest has in it."""
+    trials = [one for one in trials if one.status != "refused"]
     used = {sha256 for one in trials if one.kind == "backtest" for sha256 in json.loads(one.used)}
     inside = {one.config_sha256 for one in trials if one.made and used & set(json.loads(one.made))}
     found: dict[str, Outcome | None] = {}
@@ -263,6 +267,12 @@ def _sha256(text: str) -> str:
 def _plain(value: Mapping) -> dict:
     """Return what JSON makes of a value."""
     return json.loads(to_json(dict(value)))
+
+
+def _status(error: BaseException) -> str:
+    if _was_aborted(error):
+        return "aborted"
+    return "refused" if isinstance(error, HissbtError) and error.exit_code == 2 else "failed"
 
 
 def _was_aborted(error: BaseException | None) -> bool:

@@ -357,7 +357,7 @@ def test_twenty_more_trials_make_the_deflated_sharpe_on_the_page_fall(tmp_path):
     pages = [(run.folder / "report.html").read_text(encoding="utf-8") for run in (alone, among)]
     for page, run in zip(pages, (alone, among), strict=True):
         figures = run.metrics["significance"]
-        assert f"<dt>Deflated Sharpe</dt><dd>{chance(figures['dsr'])}</dd>" in page
+        assert f"<dt>Deflated SR</dt><dd>{chance(figures['dsr'])}</dd>" in page
         assert figures["sentence"] in page
     assert "the best of 21 trials" in pages[1]
     assert "the best of 21 trials" not in pages[0]

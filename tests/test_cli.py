@@ -18,6 +18,7 @@ from bundles import random_bundle
 from hissbt.bundle import ModelBundle
 from hissbt.cli import main
 from hissbt.training.checkpoint import SafeCheckpointIO
+from hissbt.trials import FILE as TRIALS
 
 SMALL = (
     "--set window=64 --set burn_in=16 --set max_epochs=2 --set epoch_steps=2 --set network.d_model=8 "
@@ -164,8 +165,9 @@ def with_feature(bundle: ModelBundle, name: str) -> ModelBundle:
 
 
 def contents(folder: Path) -> dict:
-    """Return every path below a folder with its bytes, less what Python caches."""
-    paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    """Return every path below a folder with its bytes, less what Python caches and where trials are entered."""
+    left_out = "__pycache__", TRIALS
+    paths = (path for path in folder.rglob("*") if not set(left_out) & set(path.parts) and path != folder / "runs")
     return {path: path.read_bytes() if path.is_file() else None for path in paths}
 
 
@@ -240,7 +242,7 @@ BAD_INPUT = {
     "train hiss --bars few.csv --out bundle": "10 bars are too few to train on",
     f"{TRAIN} --train-until someday": "'someday' is not a time",
     f"{TRAIN} --train-until 1980-01-01": "no bars between the start and 1980-01-01",
-    f"{TRAIN} --set windows=9": "unknown training setting 'windows': choose from horizon",
+    f"{TRAIN} --set windows=9": "unknown training setting 'windows': choose from features, network",
     f"{TRAIN} --set window=wide": "training setting 'window' cannot be 'wide': input should be a valid integer",
     f"{TRAIN} --set lr=inf": "training setting 'lr' cannot be 'inf'",
     f"{TRAIN} --set burn_in=64": "burn_in 64 must be less than window 64: set both",
@@ -300,14 +302,14 @@ def test_a_failing_strategy_is_named_by_file_and_line(hissbt, folder):
     assert answer.err == (
         f"hissbt: ValueError at {folder / 'own.py'}:14 (two lines): add --debug for the traceback\n"
     )
-    assert not (folder / "runs").exists()
+    assert [path.name for path in (folder / "runs").iterdir()] == [TRIALS]
     assert "in next" in hissbt(f"backtest own.py:Fails --bars SPX.csv {SOON} --debug").err
 
 
 def test_ctrl_c_ends_a_backtest_without_a_trace(hissbt, folder):
     answer = hissbt(f"backtest own.py:Interrupted --bars SPX.csv {SOON}")
     assert (answer.code, answer.err) == (130, "hissbt: interrupted\n")
-    assert not (folder / "runs").exists()
+    assert [path.name for path in (folder / "runs").iterdir()] == [TRIALS]
 
 
 @pytest.fixture
@@ -328,7 +330,7 @@ def test_a_full_disk_is_a_failure_that_leaves_no_files(hissbt, folder, full_disk
     assert re.fullmatch(
         r"hissbt: cannot read or write .*: look at the disk and its permissions", last_line(answer)
     )
-    assert contents(folder).keys() - {folder / "runs"} == before.keys()
+    assert contents(folder).keys() == before.keys()
 
 
 def test_a_training_that_diverges_is_a_failure_that_leaves_nothing(hissbt, folder):
@@ -420,7 +422,7 @@ def test_every_option_of_a_backtest_arrives(hissbt, folder):
         f"{HOLD} {SPAN} --cash 5000 --cost taker=0.002 --cost impact=0 --set fraction=0.5 --out here/and/there "
         "--timeframe 1h --stamp close --json"
     )
-    (run,) = (folder / "here" / "and" / "there").iterdir()
+    (run,) = (folder / "here" / "and" / "there").glob("*/")
     assert answer.json()["folder"] == str(run.relative_to(folder))
     assert {file.name for file in run.iterdir()} == RUN_FILES
     assert re.fullmatch(r"\d{8}T\d{6}Z-buy-and-hold-SPX", run.name)

@@ -9,9 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hissbt.errors import ConfigError, TrainingError
 from hissbt.trials import FILE, Outcome, Trials
 
 ON = {"symbol": "BTCUSDT", "timeframe": "1h"}
@@ -100,6 +101,17 @@ def test_what_failed_or_was_aborted_counts(trials, error, status):
         raise error
     assert rows(trials)[1]["status"] == status
     assert list(trials.tried(**ON).values()) == [None]
+
+
+def test_what_was_refused_as_bad_input_is_entered_and_does_not_count(trials):
+    with pytest.raises(ConfigError), trials.trial("backtest", {}, **ON):
+        raise ConfigError("fraction is 'half'")
+    assert rows(trials)[1]["status"] == "refused"
+    assert count(trials) == 0
+    with pytest.raises(TrainingError), trials.trial("fit", {}, **ON):
+        raise TrainingError("the loss was never finite")
+    assert rows(trials)[3]["status"] == "failed"
+    assert count(trials) == 1
 
 
 def test_an_abort_that_was_turned_into_an_error_is_one(trials):
@@ -211,6 +223,7 @@ def test_what_was_taken_out_or_altered_is_named(five, statement, said):
     assert said in five.verify()[0]
 
 
+@settings(deadline=None, max_examples=25)  # each writes to the disk
 @given(st.data())
 def test_no_row_can_be_left_out_unnoticed(tmp_path_factory, data):
     trials = Trials(tmp_path_factory.mktemp("ledger"))

@@ -128,7 +128,7 @@ def weighed_page(inputs, path, **changes):
 def test_the_sharpe_ratio_stands_beside_luck(inputs, tmp_path):
     text = weighed_page(inputs, tmp_path / "page.html")
     assert "buy-and-hold. Not significant: luck & 100 trials." in text
-    assert re.search(r"Sharpe ratio −?\d+\.\d\d Probabilistic Sharpe 97\.7% Deflated Sharpe 41\.0%", text)
+    assert re.search(r"Sharpe ratio −?\d+\.\d\d Probabilistic SR 97\.7% Deflated SR 41\.0%", text)
     assert "Trials on this symbol and timeframe 1,100 of which without a Sharpe ratio of 30 days 10" in text
     assert "Sharpe ratio that luck gives the best of them 1.31" in text
     assert "Days 1,200 Independent days that they are worth 988" in text
@@ -138,7 +138,7 @@ def test_the_sharpe_ratio_stands_beside_luck(inputs, tmp_path):
 
 def test_what_too_short_a_sample_does_not_say_is_a_dash(inputs, tmp_path):
     text = weighed_page(inputs, tmp_path / "page.html", psr=math.nan, dsr=math.nan, needed_days=math.nan)
-    assert "Probabilistic Sharpe – Deflated Sharpe –" in text
+    assert "Probabilistic SR – Deflated SR –" in text
     assert "Days that a DSR of 95% would need –" in text
     assert "need 1,235" in weighed_page(inputs, tmp_path / "page.html", needed_days=1234.5)
 

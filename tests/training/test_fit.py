@@ -12,7 +12,7 @@ import torch
 
 from hissbt.bars import Bars
 from hissbt.bundle import ModelBundle
-from hissbt.errors import BarsError, ConfigError
+from hissbt.errors import BarsError, ConfigError, TrainingError
 from hissbt.feeds import load_bars
 from hissbt.stream import Stream
 from hissbt.training import train
@@ -157,8 +157,8 @@ def test_a_killed_run_resumes_to_the_bundle_of_an_uninterrupted_one(bars, tmp_pa
 
 def test_a_fit_is_entered_with_its_bundle_and_one_that_fails_too(bars, tmp_path):
     trained = train(bars, tmp_path / "bundle", settings=SMALL | {"max_epochs": 1}, progress=False, runs=tmp_path)
-    with pytest.raises(ConfigError, match="no interrupted run"):
-        train(bars, tmp_path / "other", settings=SMALL, progress=False, runs=tmp_path, resume=True)
+    with pytest.raises(TrainingError, match="never finite"):
+        train(bars, tmp_path / "other", settings=SMALL | {"lr": 1e30}, progress=False, runs=tmp_path)
     assert len(Trials(tmp_path).tried("SP500", "1h")) == 2
     with closing(sqlite3.connect(Trials(tmp_path).path)) as ledger:
         rows = ledger.execute("SELECT event, status, record FROM trials ORDER BY number").fetchall()

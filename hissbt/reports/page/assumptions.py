@@ -45,6 +45,7 @@ ASSUMPTIONS = (
     " funding.",
     # what is left out
     "There are no outages, no rejected connections, no auto-deleveraging, no taxes, and no interest on idle cash.",
-    "The page shows one run. It does not know how many others were tried before it.",
+    "The deflated Sharpe ratio knows the trials that hissbt entered in the ledger beside this run. What was tried "
+    "elsewhere, or by eye, it does not know.",
 )
 """One fact each, for a reader who doubts the result."""

@@ -143,7 +143,7 @@ def _tiles(metrics: Mapping) -> str:
 def _significance_tiles(weighed: Mapping | None) -> dict[str, str]:
     if not weighed:
         return {}
-    return {"Probabilistic Sharpe": chance(weighed["psr"]), "Deflated Sharpe": chance(weighed["dsr"])}
+    return {"Probabilistic SR": chance(weighed["psr"]), "Deflated SR": chance(weighed["dsr"])}
 
 
 def _plain(value: float | None) -> str:
