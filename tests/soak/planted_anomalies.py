@@ -82,9 +82,8 @@ def judge(seed: int, bars: int = BARS, **settings) -> dict:
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
         made_up = bars_of(simulate(rng, bars))
-        bundle = train(
-            made_up, f"{folder}/hvae", kind="hvae", settings=SETTINGS | {"seed": seed} | settings, progress=False
-        )
+        settings = SETTINGS | {"seed": seed} | settings
+        bundle = train(made_up, f"{folder}/hvae", kind="hvae", settings=settings, progress=False, runs=folder)
     usual = simulate(rng, bars)
     before = p_values(bundle, usual)
     window = STRIDES[-1]

@@ -210,7 +210,8 @@ def other_weights(bundle: ModelBundle, noise: float) -> ModelBundle:
 def trained(kind: str, bars: Bars, settings: dict) -> ModelBundle:
     """Train a bundle on the bars before ``UNTIL``."""
     with tempfile.TemporaryDirectory() as folder:
-        return train(bars, Path(folder) / "bundle", kind=kind, until=UNTIL, settings=settings, progress=False)
+        how = {"kind": kind, "until": UNTIL, "settings": settings, "progress": False, "runs": folder}
+        return train(bars, Path(folder) / "bundle", **how)
 
 
 def with_another_future(bars: Bars, until) -> Bars:
