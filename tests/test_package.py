@@ -30,20 +30,35 @@ def readme(hourly_bars, tmp_path_factory):
     times = pd.date_range(frame.index[0], frame.index[-1], freq="8h", name="timestamp")
     pd.DataFrame({"rate": 0.0001}, index=times).to_csv(folder / "BTCUSDT_funding.csv")
     random_bundle(hourly_bars[:300]).save(folder / "models" / "btc-hiss")
+    random_bundle(hourly_bars[:300], kind="hvae").save(folder / "models" / "btc-hvae")
     return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL), folder
 
 
 def test_the_python_of_the_readme_runs_as_printed(readme):
-    (first, _), folder = readme
+    (first, *_), folder = readme
     trades = run_python(first + "print(len(strategy.analyzers.ledger.trades))", folder)
     assert int(trades) > 0
     assert "</html>" in (folder / "tearsheet.html").read_text(encoding="utf-8")
 
 
 def test_the_readmes_plain_strategy_is_charged_and_guarded(readme):
-    (_, second), folder = readme
+    (_, second, _), folder = readme
     asked = "frame = ledger.frame; print(*(frame[cost].sum() > 0 for cost in ('fees', 'funding', 'impact')))"
     assert run_python(f"{second}{asked}", folder) == "True True True\n"
+
+
+def test_the_readmes_latent_is_read_in_a_strategy(readme):
+    (first, _, third), folder = readme
+    imports, asked = (
+        first.split("bars =")[0],
+        """
+cerebro = bt.Cerebro()
+cerebro.adddata(hissbt.BarsFeed(hissbt.load_bars("BTCUSDT_1h.csv.gz")))
+cerebro.addstrategy(Calm)
+print(0 < cerebro.run()[0].latent.anomaly3[0] <= 1)
+""",
+    )
+    assert run_python(f"{imports}{third}{asked}", folder) == "True\n"
 
 
 @pytest.mark.parametrize("name", sorted(set(hissbt.__all__) - {"__version__"}))
