@@ -170,3 +170,11 @@ def test_other_bundles_and_short_bars_are_refused(bundle, history):
         HVAEGenerator(bundle).generate(1, 5, 0, history[:11])
     with pytest.raises(ConfigError, match="give at least one"):
         HVAEGenerator(bundle).generate(0, 5, 0, history)
+
+
+def test_bars_of_another_length_than_the_models_are_refused(bundle, history):
+    other = replace(bundle, timeframe="1d")
+    with pytest.raises(BarsError, match=r"the model makes bars of 1d, those of .* are of 1h"):
+        HVAEGenerator(other, anchor=0).generate(1, 5, 0, history)
+    with pytest.raises(BarsError, match="wrong timeframe"):
+        HVAEGenerator(other, anchor=history)

@@ -11,6 +11,7 @@ from hissbt.errors import BarsError, BundleError, ConfigError
 from hissbt.features import FeatureSet
 from hissbt.models.hvae_arrays import HVAEArrays
 from hissbt.research.generators.source import random_streams
+from hissbt.timeframe import format_timeframe
 
 Latents = list[np.ndarray]  # [blocks,d] a level, finest first
 
@@ -36,7 +37,7 @@ class HVAEGenerator:
     Raises:
         BundleError: another kind of bundle, or one that knows no return.
         ConfigError: a level or cluster that the model does not have.
-        BarsError: an anchor that is shorter than a window.
+        BarsError: an anchor that is shorter than a window, or whose bars are not as long as the model's.
     """
 
     name = "hvae"
@@ -63,7 +64,7 @@ class HVAEGenerator:
         """Return candle rows [n, bars, 5] of ``n`` scenarios that go on from ``history``.
 
         Scenario i is the same, bit for bit, for every n. Raises BarsError for a history shorter than a window and
-        what the features need, ConfigError for less than one scenario or bar.
+        what the features need, or of bars of another length, ConfigError for less than one scenario or bar.
         """
         streams = random_streams(n, bars, seed)
         begin = self._beginning(history, self._windows(bars))
@@ -98,6 +99,7 @@ class HVAEGenerator:
         if anchor is None:
             return None
         if isinstance(anchor, Bars):
+            self._check_timeframe(anchor)
             return self._means(anchor, len(anchor) // self._model.window)
         centers = self._model.centers
         if isinstance(anchor, int):
@@ -108,6 +110,14 @@ class HVAEGenerator:
         for level in reversed(range(len(self._model.strides) - 1)):
             latents.insert(0, self._model.prior(level, latents[0])[0])
         return latents
+
+    def _check_timeframe(self, bars: Bars) -> None:
+        given, own = format_timeframe(bars.timeframe), self.bundle.timeframe
+        if given != own:
+            raise BarsError(
+                f"wrong timeframe: the model makes bars of {own}, those of {bars.market.symbol} are of {given}: "
+                f"load or resample to {own}"
+            )
 
     def _means(self, bars: Bars, windows: int) -> Latents:
         """Return the posterior means of the last ``windows`` windows of bars."""
@@ -129,6 +139,7 @@ class HVAEGenerator:
 
     def _beginning(self, history: Bars, windows: int) -> tuple[Latents, tuple[np.ndarray, np.ndarray]]:
         """Return what levels are fixed to, and mean and deviation [d] of the top latent before the scenario."""
+        self._check_timeframe(history)
         fixed = self._fixed_latents(history, windows) if self._fixed else []
         if self._anchor is not None:
             top = self._anchor[-1][-1]
