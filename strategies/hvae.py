@@ -1,5 +1,7 @@
 """Trade a forecast only while a hierarchical VAE finds the market normal, and less the stranger it finds it."""
 
+from collections.abc import Collection
+
 import backtrader as bt
 
 from hissbt.errors import StrategyError
@@ -44,7 +46,14 @@ class HVAEStrategy(HiSSStrategy):
         from hissbt.indicators import Latent  # here as in HiSSStrategy
 
         given = {"reset_after": self.p.gap, "rewarm": self.p.on_gap == "flatten"}
-        return Latent.of(self.p.latent)(self.data, **given)
+        latent = Latent.of(self.p.latent)(self.data, **given)
+        clusters = latent.bundle.config["n_clusters"]
+        if unknown := [number for number in self.p.regimes or () if number >= clusters]:
+            raise StrategyError(
+                f"parameter regimes of {type(self).__name__} has {unknown[0]}, which is no cluster of the "
+                f"hvae model: choose from 0 to {clusters - 1}"
+            )
+        return latent
 
     def _check_params(self) -> None:
         super()._check_params()
@@ -53,6 +62,11 @@ class HVAEStrategy(HiSSStrategy):
             raise StrategyError(
                 f"parameter least_normal of {type(self).__name__} is {self.p.least_normal}, above fully_normal "
                 f"{self.p.fully_normal}: a size cannot shrink upwards"
+            )
+        if not (self.p.regimes is None or _are_clusters(self.p.regimes)):
+            raise StrategyError(
+                f"parameter regimes of {type(self).__name__} is {self.p.regimes!r}: write a list of whole numbers "
+                "from 0, such as [0, 1], or leave it out to trade in all"
             )
 
     def _is_regime_bad(self) -> bool:
@@ -65,6 +79,11 @@ class HVAEStrategy(HiSSStrategy):
         room = params.fully_normal - params.least_normal
         share = (self._normality[0] - params.least_normal) / room if room else 1.0
         return min(share, 1.0) * super()._fraction(side)
+
+
+def _are_clusters(regimes) -> bool:
+    some = isinstance(regimes, Collection) and not isinstance(regimes, str) and len(regimes) > 0
+    return some and all(isinstance(number, int) and number >= 0 for number in regimes)
 
 
 if __name__ == "__main__":

@@ -104,9 +104,13 @@ def test_what_is_not_known_is_not_normal():
         ({"least_normal": 0.6, "fully_normal": 0.5}, "above fully_normal 0.5"),
         ({"least_normal": 1.5}, "least_normal"),
         ({"fully_normal": "much"}, "fully_normal"),
+        ({"regimes": 0}, r"regimes of Scripted is 0: write a list of whole numbers from 0, such as \[0, 1\]"),
+        ({"regimes": []}, "regimes"),
+        ({"regimes": "calm"}, "regimes"),
+        ({"regimes": [-1]}, "regimes"),
     ],
 )
-def test_levels_that_make_no_sense_are_refused(params, message):
+def test_params_that_make_no_sense_are_refused(params, message):
     with pytest.raises(StrategyError, match=message):
         run([0.9] * 3, **params)
 
@@ -166,4 +170,11 @@ def test_a_latent_model_of_another_timeframe_is_refused(models, tmp_path):
     bars, forecaster, latent = models
     params = {"latent": replace(latent, timeframe="1d")}
     with pytest.raises(BarsError, match="trained on bars of 1d"):
+        run_backtest(bars, load_strategy("hvae"), model=forecaster, params=params, out=tmp_path)
+
+
+def test_regimes_that_the_latent_model_does_not_know_are_refused(models, tmp_path):
+    bars, forecaster, latent = models
+    params = {"latent": latent, "regimes": [0, 3]}
+    with pytest.raises(StrategyError, match="has 3, which is no cluster of the hvae model: choose from 0 to 2"):
         run_backtest(bars, load_strategy("hvae"), model=forecaster, params=params, out=tmp_path)
