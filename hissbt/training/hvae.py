@@ -9,7 +9,7 @@ import torch
 
 from hissbt.bars import Bars
 from hissbt.candles import CANDLE
-from hissbt.errors import BarsError
+from hissbt.errors import BarsError, ConfigError
 from hissbt.features import FeatureSet, Normalizer
 from hissbt.models import HVAENet, build_network
 from hissbt.models.hvae import HVAEConfig
@@ -44,7 +44,9 @@ class HVAETask:
         half, end = held_out // 2, len(bars) - held_out
         self.features = FeatureSet(self.config.features or varying(CANDLE, bars[:end]))
         self.network = {**self.config.network, "n_features": self.features.size}
-        self.window = HVAEConfig(**self.network).strides[-1]
+        config = HVAEConfig(**self.network)
+        self.window = config.strides[-1]
+        self._step = config.strides[-2:][0]  # bars between the windows that the top latent is described by
         self.first_epoch = self.config.warmup_epochs
         self.train = range(min(self.features.warmup, end // 2), end)
         self.validation = range(end + self.window, end + half)
@@ -54,6 +56,12 @@ class HVAETask:
             raise BarsError(
                 f"{len(bars)} bars are too few to train on windows of {self.window}: with these settings "
                 f"{math.ceil(3 * self.window / share)} are needed; give more or set shorter network.strides"
+            )
+        windows = (len(self.train) - self.window) // self._step + 1
+        if config.n_clusters > windows:
+            raise ConfigError(
+                f"network setting 'n_clusters' cannot be {config.n_clusters}: these bars have {windows} windows "
+                "to tell apart, so give a number well below that"
             )
         matrix = self.features.scan(bars.arrays(self.features.columns))  # [T,F]
         self.normalizer = Normalizer.fit(matrix[self.train.start : end], clip=CLIP)
@@ -94,16 +102,16 @@ class HVAETask:
 
     def _describe_top(self, network: HVAENet) -> None:
         """Keep the clusters and the persistence of the top latent over the training part."""
-        strides = network.config.strides
-        step = strides[-2] if len(strides) > 1 else strides[-1]
         span = slice(self.train.start, self.train.stop)
-        windows = self.x[span].unfold(0, self.window, step).transpose(1, 2)  # [N,W,F]
+        windows = self.x[span].unfold(0, self.window, self._step).transpose(1, 2)  # [N,W,F]
         top = top_latents(network, windows)
         means, variances = top.mean.double().numpy(), torch.exp(2 * top.log_std).double().numpy()
-        moves = np.lib.stride_tricks.sliding_window_view(self._moves[span], self.window)[::step].mean(axis=1)
+        moves = np.lib.stride_tricks.sliding_window_view(self._moves[span], self.window)[:: self._step].mean(
+            axis=1
+        )
         centers = clusters(means, moves, len(network.centers), self.config.seed)
         network.centers.copy_(torch.from_numpy(centers))
-        network.persistence.copy_(torch.from_numpy(persistence(means, variances, self.window // step)))
+        network.persistence.copy_(torch.from_numpy(persistence(means, variances, self.window // self._step)))
 
 
 def varying(names: tuple[str, ...], bars: Bars) -> tuple[str, ...]:

@@ -118,6 +118,13 @@ def test_too_few_bars_are_refused_with_a_number_that_is_enough(bars, tmp_path):
     assert HVAETask("hvae", bars[:360], SMALL).loaders
 
 
+def test_more_clusters_than_windows_are_refused_before_training(bars):
+    most = 52  # windows of 12, one every 4, among the 216 warm bars of training
+    HVAETask("hvae", bars[:360], {**SMALL, "network": {**NETWORK, "n_clusters": most}})
+    with pytest.raises(ConfigError, match=f"'n_clusters' cannot be 53: these bars have {most} windows"):
+        HVAETask("hvae", bars[:360], {**SMALL, "network": {**NETWORK, "n_clusters": most + 1}})
+
+
 def test_a_feature_that_hardly_ever_varies_is_left_out(bars):
     frame = bars.frame.copy()
     frame["open"] = frame["close"].shift(fill_value=frame["open"].iloc[0])  # as of a perpetual future
