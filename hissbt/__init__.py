@@ -32,6 +32,7 @@ _HOMES = {
     "Stream": "hissbt.stream",
     "VolatilitySizer": "hissbt.trading",
     "accelerate": "hissbt.loop",
+    "audit": "hissbt.research.audit",
     "load_bars": "hissbt.feeds",
     "load_funding": "hissbt.feeds",
     "run_backtest": "hissbt.backtest",

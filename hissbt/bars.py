@@ -142,6 +142,17 @@ class Bars:
         seconds = self._frame.index.asi8 / 1e9  # [T]
         return np.column_stack([seconds, self._frame[[*COLUMNS, *columns]].to_numpy()])
 
+    def with_values(self, values: np.ndarray) -> Bars:
+        """Return bars of the same times with other values [T, 5 + C], in the order of the frame's columns.
+
+        Raises BarsError for values that no market could have printed.
+        """
+        other = object.__new__(Bars)
+        other._market, other._timeframe = self._market, self._timeframe
+        other._frame = pd.DataFrame(np.array(values, np.float64), self._frame.index, self._frame.columns)
+        _check_values(other._frame)
+        return other
+
     def between(self, since: Time | None = None, until: Time | None = None) -> Bars:
         """Return the bars that open at or after ``since`` and close at or before ``until``."""
         closes = self._frame.index

@@ -422,6 +422,55 @@ def scenarios(
 
 
 @app.command()
+def audit(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="A strategy or indicator: a short name such as hiss, switching, forecast or latent (a wrong one "
+            "prints all), or your own: path/to/file.py:ClassName",
+        ),
+    ],
+    bars: BarsOption,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A bundle that hissbt train wrote, if the target uses one"),
+    ] = None,
+    settings: ParamsOption = None,
+    cuts: Annotated[
+        int | None,
+        typer.Option(
+            metavar="COUNT",
+            min=1,
+            help="Bars after which the future is altered; 256, or what a minute allows, if left out",
+        ),
+    ] = None,
+    timeframe: TimeframeOption = None,
+    stamp: StampOption = "open",
+    as_json: JsonOption = False,
+) -> None:
+    """Find out whether a strategy or indicator looks ahead; exit code 1 if it does.
+
+    It runs over the same bars with other futures, and none: what it said before must not change. It must say the
+    same bar by bar, too, in every run, and after a restart.
+    Example: hissbt audit my_indicators.py:Trend --bars BTCUSDT_1h.csv.gz --set period=20
+    """
+    from hissbt.console import show_audit, work_progress
+    from hissbt.feeds import load_bars
+    from hissbt.plugins import load_target
+    from hissbt.research.audit import audit as run_audit
+
+    loaded, chosen = load_bars(bars, timeframe=timeframe, stamp=stamp), load_target(target)
+    with work_progress(as_json) as progress:
+        report = run_audit(
+            chosen, loaded, model=model, params=_parse_settings(settings), cuts=cuts, progress=progress
+        )
+    show_audit(report, as_json)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def bench(
     bars: Annotated[
         str | None,

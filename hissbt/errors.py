@@ -51,3 +51,14 @@ class TrainingError(HissbtError):
     """A training run that could not finish."""
 
     exit_code = 1
+
+
+class AuditError(HissbtError):
+    """A target that an audit cannot run.
+
+    ``shown`` is at how many bars it failed if it asked for a value that is not there (IndexError), else None.
+    """
+
+    def __init__(self, message: str, shown: int | None = None):
+        super().__init__(message)
+        self.shown = shown

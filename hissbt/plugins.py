@@ -1,4 +1,4 @@
-"""Strategies by name: a short name from ``hissbt.strategies``, or ``path/to/file.py:ClassName``."""
+"""Strategies and indicators by name: a short name of one of ours, or ``path/to/file.py:ClassName``."""
 
 import copyreg
 import hashlib
@@ -26,16 +26,41 @@ def load_strategy(name: str) -> type[bt.Strategy]:
 
     A user's file runs once, and may import what lies beside it. Its classes can be pickled, as optstrategy does.
     """
-    path, colon, class_name = name.rpartition(":")
-    if colon and path.endswith(".py"):
-        return _strategy_of(_load_file(Path(path)), class_name, path)
+    if file := _file_of(name):
+        return _class_of(_load_file(file), name.rpartition(":")[2], file, bt.Strategy)
     if name not in strategy_names():
         raise StrategyError(
             f"unknown strategy {name!r}: choose {', '.join(strategy_names())}, or give path/to/file.py:ClassName"
         )
     module = importlib.import_module(f"{strategies.__name__}.{name}")
-    (found,) = [c for c in vars(module).values() if _is_strategy(c) and c.__module__ == module.__name__]
+    (found,) = [c for c in vars(module).values() if _is_a(c, bt.Strategy) and c.__module__ == module.__name__]
     return found
+
+
+def load_target(name: str) -> type[bt.Strategy] | type[bt.Indicator]:
+    """Return the strategy or indicator that ``name`` means, as ``load_strategy`` does.
+
+    The short name of an indicator is its class's, in any case where no strategy has that name: forecast, HiSS.
+    """
+    if file := _file_of(name):
+        return _class_of(_load_file(file), name.rpartition(":")[2], file, (bt.Strategy, bt.Indicator))
+    if name in strategy_names():
+        return load_strategy(name)
+    from hissbt import indicators  # here because it takes a second, which a backtest should not
+
+    for known in indicators.__all__:
+        if known.lower() == name.lower():
+            return getattr(indicators, known)
+    raise StrategyError(
+        f"unknown strategy or indicator {name!r}: choose {', '.join((*strategy_names(), *indicators.__all__))}, "
+        "or give path/to/file.py:ClassName"
+    )
+
+
+def _file_of(name: str) -> Path | None:
+    """Return the file in ``path/to/file.py:ClassName``, None of another name."""
+    path, colon, _ = name.rpartition(":")
+    return Path(path) if colon and path.endswith(".py") else None
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -63,18 +88,19 @@ def _module_name(path: Path) -> str:
     return f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
-def _strategy_of(module: ModuleType, class_name: str, path: str) -> type[bt.Strategy]:
+def _class_of(module: ModuleType, class_name: str, path: Path, kinds: type | tuple[type, ...]) -> type:
     found = getattr(module, class_name, None)
-    if not _is_strategy(found):
-        known = [name for name, value in vars(module).items() if _is_strategy(value)]
+    if not _is_a(found, kinds):
+        known = [name for name, value in vars(module).items() if _is_a(value, kinds)]
+        wanted = "strategy" if kinds is bt.Strategy else "strategy or indicator"
         raise StrategyError(
-            f"{path} has no Backtrader strategy {class_name!r}: it has {', '.join(known) or 'none at all'}"
+            f"{path} has no Backtrader {wanted} {class_name!r}: it has {', '.join(known) or 'none at all'}"
         )
     return found
 
 
-def _is_strategy(value) -> bool:
-    return inspect.isclass(value) and issubclass(value, bt.Strategy) and value is not bt.Strategy
+def _is_a(value, kinds: type | tuple[type, ...]) -> bool:
+    return inspect.isclass(value) and issubclass(value, kinds) and value not in (bt.Strategy, bt.Indicator)
 
 
 def _pickled(strategy: type[bt.Strategy]) -> str | tuple:
