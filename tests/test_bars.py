@@ -465,3 +465,12 @@ def test_hours_of_an_exchange_are_not_cut_at_midnight():
     bars = Bars.from_frame(hours(7).set_axis(opens), market=STOCKS)
     with pytest.raises(BarsError, match="calendar XNYS cannot be resampled to 2h: choose 1d or longer"):
         bars.resample("2h")
+
+
+def test_other_values_keep_the_times_and_are_checked(hourly_bars):
+    bars = hourly_bars[:10]
+    doubled = bars.with_values(2 * bars.frame.to_numpy())
+    assert doubled.frame.equals(2 * bars.frame)
+    assert doubled.timeframe == bars.timeframe
+    with pytest.raises(BarsError, match="row 0 .* price of zero or less"):
+        bars.with_values(0 * bars.frame.to_numpy())
