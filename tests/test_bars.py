@@ -472,5 +472,5 @@ def test_other_values_keep_the_times_and_are_checked(hourly_bars):
     doubled = bars.with_values(2 * bars.frame.to_numpy())
     assert doubled.frame.equals(2 * bars.frame)
     assert doubled.timeframe == bars.timeframe
-    with pytest.raises(BarsError, match="row 0 .* price of zero or less"):
+    with pytest.raises(BarsError, match=r"row 0 .* price of zero or less"):
         bars.with_values(0 * bars.frame.to_numpy())
