@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from hissbt.bars import Bars
-from hissbt.candles import CANDLE
+from hissbt.candles import CANDLE, LOG_RETURN
 from hissbt.errors import BarsError, ConfigError
 from hissbt.features import FeatureSet, Normalizer
 from hissbt.models import HVAENet, build_network
@@ -42,7 +42,7 @@ class HVAETask:
         self.kind, self.config = kind, LatentConfig.of(settings)
         held_out = round(len(bars) * self.config.validation_fraction)
         half, end = held_out // 2, len(bars) - held_out
-        self.features = FeatureSet(self.config.features or varying(CANDLE, bars[:end]))
+        self.features = FeatureSet(self.config.features or _usual_features(bars[:end]))
         self.network = {**self.config.network, "n_features": self.features.size}
         config = HVAEConfig(**self.network)
         self.window = config.strides[-1]
@@ -112,6 +112,16 @@ class HVAETask:
         centers = clusters(means, moves, len(network.centers), self.config.seed)
         network.centers.copy_(torch.from_numpy(centers))
         network.persistence.copy_(torch.from_numpy(persistence(means, variances, self.window // self._step)))
+
+
+def _usual_features(bars: Bars) -> tuple[str, ...]:
+    names = varying(CANDLE, bars)
+    if CANDLE[LOG_RETURN] not in names:
+        raise BarsError(
+            f"the price of {bars.market.symbol} stands still at more than a third of the bars, so that its "
+            "returns have no density: give bars of a longer timeframe, or set features"
+        )
+    return names
 
 
 def varying(names: tuple[str, ...], bars: Bars) -> tuple[str, ...]:

@@ -134,6 +134,16 @@ def test_a_feature_that_hardly_ever_varies_is_left_out(bars):
     assert task.features.names == tuple(name for name in CANDLE if name != "gap")
 
 
+def test_bars_whose_price_stands_still_are_refused_unless_features_are_named(bars):
+    still = bars.frame.copy()
+    for column in ("open", "high", "low", "close"):
+        still[column] = np.repeat(still["close"].to_numpy()[::2], 2)
+    still = Bars(still, bars.market, bars.timeframe)
+    with pytest.raises(BarsError, match="stands still at more than a third of the bars"):
+        HVAETask("hvae", still, SMALL)
+    assert HVAETask("hvae", still, {**SMALL, "features": ("log_return",)}).features.names == ("log_return",)
+
+
 # --- the loss and what is judged
 
 
