@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hissbt.backtest import Setup
+from hissbt.bars import Bars
 from hissbt.candles import CANDLE, LOG_RETURN, VOLUME_SURPRISE
-from hissbt.errors import BarsError, ConfigError, StrategyError
+from hissbt.errors import BarsError, BundleError, ConfigError, StrategyError
 from hissbt.market import Market
 from hissbt.research.anchors import CRISES, parse_anchor
 from hissbt.research.generators import Driftless, StationaryBootstrap
@@ -177,6 +178,13 @@ def test_a_model_is_warm_when_the_scenario_begins(bars):
     assert stage.warmup == 40
     ledger = stage.run(stage.bars_of(rows_of(flat())[0]), 0).analyzers.ledger.frame
     assert ledger["prob_up"].notna().all()
+
+
+def test_a_model_that_reads_what_no_scenario_has_is_refused(bars):
+    rich = Bars(bars.frame.assign(rate=0.1), bars.market, bars.timeframe)
+    model = random_bundle(rich, features=("log_return", "column:rate"), kind="lstm")
+    with pytest.raises(BundleError, match="reads the column 'rate', which no scenario has"):
+        Stage.of(Setup.of(rich, HiSSStrategy, model=model), rich[:START], LENGTH)
 
 
 def test_a_leveraged_fall_is_a_liquidation_and_a_fired_guard(bars, since):

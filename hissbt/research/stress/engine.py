@@ -12,7 +12,8 @@ import pandas as pd
 from hissbt.backtest import Setup
 from hissbt.bars import COLUMNS, Bars
 from hissbt.candles import CANDLE, next_closes, to_bars
-from hissbt.errors import BarsError, HissbtError, StrategyError
+from hissbt.errors import BarsError, BundleError, HissbtError, StrategyError
+from hissbt.features import FeatureSet
 from hissbt.feeds.bulk import BarsFeed
 from hissbt.research.stress.outcomes import Outcome, outcome_of
 
@@ -41,8 +42,14 @@ class Stage:
     def of(cls, setup: Setup, history: Bars, length: int) -> Stage:
         """Prepare scenarios of ``length`` bars after ``history``.
 
-        Raises BarsError where that is shorter than the strategy's warm-up, or where the market's calendar ends.
+        Raises BarsError where that is shorter than the strategy's warm-up, or where the market's calendar ends;
+        BundleError for a model that reads a column of bars that no scenario has.
         """
+        if extra := [name for bundle in setup.bundles for name in FeatureSet(bundle.features).columns]:
+            raise BundleError(
+                f"a model of the strategy reads the column {extra[0]!r}, which no scenario has: use one trained "
+                "without it"
+            )
         history = _without_extras(history)
         warmup = _warmup(setup, history)
         if len(history) < warmup:
