@@ -7,11 +7,12 @@ import pytest
 
 from hissbt.bars import Bars
 from hissbt.bundle import ModelBundle
-from hissbt.candles import CANDLE, to_bars
+from hissbt.candles import CANDLE, VOLUME_SURPRISE, to_bars
 from hissbt.errors import BarsError, BundleError, ConfigError
 from hissbt.features import FeatureSet
 from hissbt.models.hvae_arrays import HVAEArrays
 from hissbt.research.generators.hvae import HVAEGenerator
+from hissbt.research.generators.volume import pulled_back
 from hissbt.training import train
 
 SETTINGS = {
@@ -63,7 +64,21 @@ def test_no_bar_goes_beyond_what_the_normalizer_lets_through(bundle, history):
     tight = replace(bundle, normalizer=replace(bundle.normalizer, clip=1.0))
     rows = HVAEGenerator(tight).generate(20, 50, 0, history)
     mean, std = np.array(tight.normalizer.mean), np.array(tight.normalizer.std)
-    assert np.abs((rows - mean) / std).max() == pytest.approx(1.0)
+    assert np.abs((rows - mean) / std)[..., :-1].max() == pytest.approx(1.0)  # volume, the last, is pulled back
+
+
+def test_volume_does_not_wander_off(bundle, history):
+    rng = np.random.default_rng(0)
+    free = np.zeros((8, 2000, len(CANDLE)))
+    free[..., VOLUME_SURPRISE] = 0.4 * rng.normal(size=free.shape[:2]) - 0.06
+    kept = pulled_back(free, history)
+    assert np.array_equal(kept[..., :VOLUME_SURPRISE], free[..., :VOLUME_SURPRISE])
+    apart, near = (
+        [np.log(to_bars(path, CANDLE, history).frame["volume"].iloc[-200:].mean()) for path in paths]
+        for paths in (free, kept)
+    )
+    usual = np.log(history.frame["volume"].iloc[-720:].mean())
+    assert np.abs(near - usual).max() < 1.5 < np.abs(apart - usual).max()
 
 
 def test_features_that_are_not_known_are_zero(bundle, history):

@@ -6,11 +6,12 @@ import numpy as np
 
 from hissbt.bars import Bars
 from hissbt.bundle import ModelBundle
-from hissbt.candles import CANDLE, LOG_RETURN
+from hissbt.candles import CANDLE, LOG_RETURN, VOLUME_SURPRISE
 from hissbt.errors import BarsError, BundleError, ConfigError
 from hissbt.features import FeatureSet
 from hissbt.models.hvae_arrays import HVAEArrays
 from hissbt.research.generators.source import random_streams
+from hissbt.research.generators.volume import pulled_back
 from hissbt.timeframe import format_timeframe
 
 Latents = list[np.ndarray]  # [blocks,d] a level, finest first
@@ -21,7 +22,7 @@ class HVAEGenerator:
 
     The top latents of the scenario's windows follow each other by the bundle's persistence, from the posterior of
     the last window of history. What is below is drawn from its prior, bars from the observation model, as far as
-    the normalizer lets real ones through.
+    the normalizer lets real ones through; their volumes are pulled towards what is usual.
 
     Args:
         bundle: of kind ``hvae``, with ``log_return`` among its features; features that no candle row has are
@@ -68,9 +69,9 @@ class HVAEGenerator:
         """
         streams = random_streams(n, bars, seed)
         begin = self._beginning(history, self._windows(bars))
-        return np.stack(
-            [self._drawn(stream.spawn(len(self._model.strides) + 1), bars, begin) for stream in streams]
-        )
+        levels = len(self._model.strides)
+        paths = np.stack([self._drawn(stream.spawn(levels + 1), bars, begin) for stream in streams])
+        return self._steady(paths, history)
 
     def refine(self, bars: int, seed: int, history: Bars) -> np.ndarray:
         """Return one scenario as it takes shape [L + 1, bars, 5]: with the top alone, with each level, with noise.
@@ -84,8 +85,9 @@ class HVAEGenerator:
         rngs = stream.spawn(levels + 1)
         latents = self._latents(rngs, bars, begin)
         coarse = [self._model.decode(self._filled(latents[level:]))[0] for level in reversed(range(levels))]
-        noisy = self._noisy(rngs[0], latents)
-        return np.stack([self._rows(x, bars) for x in (*coarse, noisy)])
+        stages = np.stack([self._rows(x, bars) for x in (*coarse, self._noisy(rngs[0], latents))])
+        stages[-1:] = self._steady(stages[-1:], history)
+        return stages
 
     # --- what scenarios begin with
 
@@ -211,3 +213,7 @@ class HVAEGenerator:
             if name in CANDLE:
                 rows[:, CANDLE.index(name)] = natural[:, column]
         return rows
+
+    def _steady(self, paths: np.ndarray, history: Bars) -> np.ndarray:
+        """Return candle rows [n,bars,5] whose volume, if the model knows any, does not wander off."""
+        return pulled_back(paths, history) if CANDLE[VOLUME_SURPRISE] in self._features.names else paths
