@@ -94,12 +94,30 @@ def _hissbt(
 
 
 @app.command()
-def demo(out: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
+def demo(
+    leaky: Annotated[
+        bool,
+        typer.Option(
+            "--leaky", help="Instead: a leak that looks like skill, its causal twin, what the audit says"
+        ),
+    ] = False,
+    million: Annotated[
+        bool,
+        typer.Option("--million", help="Instead: the best of 1,000 random models, on the index and on noise"),
+    ] = False,
+    out: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
     """Train a model on data that comes along, and backtest it.
 
     A small HiSS network learns from the S&P 500 of 1999 to 2012 and trades 2013 to 2018, which it has not seen.
     Takes less than a minute; the page with the results is tearsheet.html in the folder that is printed.
     """
+    if leaky and million:
+        raise ConfigError("--leaky and --million are two demonstrations: ask for one at a time")
+    if leaky or million:
+        _demonstrate(leaky, out, as_json)
+        return
     from hissbt.console import show_run
     from hissbt.demo import RULES, TRAIN_UNTIL, run_demo
 
@@ -108,6 +126,19 @@ def demo(out: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
         rules = ", ".join(f"{name} {value}" for name, value in RULES.items())
         print(f"HiSS trained on the S&P 500 before {TRAIN_UNTIL}, traded after it with {rules}")
     show_run(run, as_json)
+
+
+def _demonstrate(leaky: bool, out: Path, as_json: bool) -> None:
+    from hissbt.console import show_leaky, show_million, work_progress
+    from hissbt.feeds import load_bars
+    from hissbt.research.demonstrations.leaky import demonstrate_leak
+    from hissbt.research.demonstrations.million import demonstrate_million
+
+    run, show = (demonstrate_leak, show_leaky) if leaky else (demonstrate_million, show_million)
+    bars = load_bars("sp500")
+    with work_progress(as_json) as progress:
+        folder, results = run(bars, out=out, progress=progress)
+    show(folder, results, as_json)
 
 
 @app.command()

@@ -246,6 +246,44 @@ def show_audit(report: Report, as_json: bool = False) -> None:
     _last(report.sentence)
 
 
+def show_leaky(folder: Path, results: dict, as_json: bool = False) -> None:
+    """Print how often a model was right on inputs that leak and on those that do not, and what that shows."""
+    if as_json:
+        _last(to_json({"folder": str(folder), **{name: results[name] for name in results if name != "curves"}}))
+        return
+    table = Table(title=f"{results['data']['spans']['test']['bars']:,} days that the model was not trained on")
+    for heading in ("inputs by", "right", "95 % interval", "Pesaran–Timmermann", "Sharpe, net"):
+        table.add_column(heading, justify="left" if heading == "inputs by" else "right")
+    for name, score in results["scores"].items():
+        low, high = score["interval"]
+        pvalue = f"p = {_text('{:.3f}', score['pesaran_timmermann']['pvalue'])}"
+        sharpe = _text("{:.2f}", score["trading"]["sharpe"])
+        table.add_row(name, f"{score['accuracy']:.1%}", f"{low:.1%} to {high:.1%}", pvalue, sharpe)
+    Console().print(table)
+    _verdicts(folder, results)
+
+
+def show_million(folder: Path, results: dict, as_json: bool = False) -> None:
+    """Print what became of the best of many models, on the market and on noise, and what that shows."""
+    worlds = results["worlds"]
+    if as_json:
+        long = ("sharpes", "curve")
+        short = {name: {key: world[key] for key in world if key not in long} for name, world in worlds.items()}
+        kept = {name: results[name] for name in results if name != "closes"}
+        _last(to_json({"folder": str(folder), **kept, "worlds": short}))
+        return
+    table = Table(title=f"the best of {results['models']:,} models, annual Sharpe ratios")
+    for heading in ("on", "when chosen", "unseen", "luck of the best", "PSR", "DSR", "overfitting"):
+        table.add_column(heading, justify="left" if heading == "on" else "right")
+    for name, world in worlds.items():
+        best = world["best"]["chosen"]
+        ratios = (_text("{:.2f}", value) for value in (best["chosen"], best["unseen"], world["luck"]))
+        chances = (_text("{:.1%}", value) for value in (world["psr"], world["dsr"], world["overfitting"]["pbo"]))
+        table.add_row(name, *ratios, *chances)
+    Console().print(table)
+    _verdicts(folder, results)
+
+
 def show_fetched(fetched: list[Fetched], root: Path, as_json: bool = False) -> None:
     """Print what a download did to each dataset, and the gaps that are accepted in it."""
     if as_json:
