@@ -251,12 +251,14 @@ def show_leaky(folder: Path, results: dict, as_json: bool = False) -> None:
     if as_json:
         _last(to_json({"folder": str(folder), **{name: results[name] for name in results if name != "curves"}}))
         return
+    from hissbt.research.demonstrations.verdicts import significance
+
     table = Table(title=f"{results['data']['spans']['test']['bars']:,} days that the model was not trained on")
     for heading in ("inputs by", "right", "95 % interval", "Pesaran–Timmermann", "Sharpe, net"):
         table.add_column(heading, justify="left" if heading == "inputs by" else "right")
     for name, score in results["scores"].items():
         low, high = score["interval"]
-        pvalue = f"p = {_text('{:.3f}', score['pesaran_timmermann']['pvalue'])}"
+        pvalue = significance(score["pesaran_timmermann"]["pvalue"])
         sharpe = _text("{:.2f}", score["trading"]["sharpe"])
         table.add_row(name, f"{score['accuracy']:.1%}", f"{low:.1%} to {high:.1%}", pvalue, sharpe)
     Console().print(table)
@@ -272,13 +274,15 @@ def show_million(folder: Path, results: dict, as_json: bool = False) -> None:
         kept = {name: results[name] for name in results if name != "closes"}
         _last(to_json({"folder": str(folder), **kept, "worlds": short}))
         return
+    from hissbt.reports.page.text import chance
+
     table = Table(title=f"the best of {results['models']:,} models, annual Sharpe ratios")
-    for heading in ("on", "when chosen", "unseen", "luck of the best", "PSR", "DSR", "overfitting"):
+    for heading in ("on", "when chosen", "unseen", "luck of the best", "PSR", "DSR", "PBO"):
         table.add_column(heading, justify="left" if heading == "on" else "right")
     for name, world in worlds.items():
         best = world["best"]["chosen"]
         ratios = (_text("{:.2f}", value) for value in (best["chosen"], best["unseen"], world["luck"]))
-        chances = (_text("{:.1%}", value) for value in (world["psr"], world["dsr"], world["overfitting"]["pbo"]))
+        chances = (chance(value) for value in (world["psr"], world["dsr"], world["overfitting"]["pbo"]))
         table.add_row(name, *ratios, *chances)
     Console().print(table)
     _verdicts(folder, results)

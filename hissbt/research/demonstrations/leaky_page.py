@@ -12,7 +12,7 @@ from hissbt.reports.page.document import Section, section
 from hissbt.reports.page.markup import chart, note, row, table
 from hissbt.reports.page.panels import BLUE, GRAY, RED, add_line, panels
 from hissbt.reports.page.text import escape, fixed, percent, spread
-from hissbt.research.demonstrations.verdicts import LEAK, TWIN
+from hissbt.research.demonstrations.verdicts import LEAK, TWIN, significance
 from hissbt.research.hvae_report.page import verdict
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ def _accuracy(results: Mapping) -> Section:
                 escape(name),
                 _share(score["accuracy"], score["interval"]),
                 fixed(score["pesaran_timmermann"]["statistic"], 2),
-                fixed(score["pesaran_timmermann"]["pvalue"], 3),
+                escape(significance(score["pesaran_timmermann"]["pvalue"])),
                 percent(score["calls_up"]),
                 f'<td class="text">{escape(score["hits"])}</td>',
             ]
         )
         for name, score in results["scores"].items()
     ]
-    heads = ["Denoised and scaled by", "Right", "PT", "p", "Calls up", '<th scope="col" class="text"></th>']
+    heads = ["Denoised and scaled by", "Right", "PT", "", "Calls up", '<th scope="col" class="text"></th>']
     remark = note(
         [
             f"In brackets the 95 % interval. PT: statistic of Pesaran and Timmermann, with its one-sided p-value. "
@@ -128,13 +128,7 @@ def _account(curves: Mapping) -> Figure:
 
 def _audit(results: Mapping) -> Section:
     rows = [
-        row(
-            [
-                escape(name),
-                "passes" if found["passed"] else "LEAKS",
-                f'<td class="text">{escape(found["sentence"])}</td>',
-            ]
-        )
+        row([escape(name), f"{'Passes' if found['passed'] else 'LEAKS'}: {escape(found['sentence'])}"])
         for name, found in results["audits"].items()
     ]
-    return section("Audit", table(["", "", ""], rows, "plain facts") + verdict(results["verdicts"]["Audit"]))
+    return section("Audit", table(["", ""], rows, "plain facts") + verdict(results["verdicts"]["Audit"]))

@@ -42,6 +42,11 @@ def leak_verdicts(results: Mapping) -> dict[str, str]:
     }
 
 
+def significance(pvalue: float) -> str:
+    """Return a p-value as it is told, to three decimals."""
+    return "p < 0.001" if pvalue < 0.001 else f"p = {pvalue:.3f}"
+
+
 def _interval(score: Mapping) -> str:
     low, high = score["interval"]
     return f"95 % interval {low:.1%} to {high:.1%}"
@@ -52,7 +57,7 @@ def _tested(score: Mapping) -> str:
     if math.isnan(pvalue):
         return "The twin always calls the same direction, which cannot be tested."
     said = "no better than chance" if pvalue >= 0.05 else "better than chance"
-    return f"The twin's calls are {said} by the test of Pesaran and Timmermann (p = {pvalue:.3f})."
+    return f"The twin's calls are {said} by the test of Pesaran and Timmermann ({significance(pvalue)})."
 
 
 def _plain(value: float, decimals: int = 2) -> str:
@@ -90,7 +95,7 @@ def million_verdicts(results: Mapping) -> dict[str, str]:
             f"{_range((world['overfitting']['pbo'] for world in noises), percent=True)} on noise, in the mean "
             f"{sum(world['overfitting']['pbo'] for world in noises) / len(noises):.0%}; 50 % is what a choice by "
             "lot has. Hansen's test that none beats doing nothing, all counted, has "
-            f"p = {market['superior_ability']:.3f} on the market, and "
+            f"{significance(market['superior_ability'])} on the market, and "
             f"{_range((world['superior_ability'] for world in noises), 3)} on noise."
         ),
         "Fitting": (
