@@ -368,12 +368,12 @@ def scenarios(
         ),
     ] = None,
     fix: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="LEVEL[,LEVEL...]",
-            help="Latents that are those of the anchor, as z3 or z3,z2; others are drawn",
+            help="Latents that are those of the anchor, as z3 or z3,z2, others are drawn; the top level if left out",
         ),
-    ] = "z3",
+    ] = None,
     anchor: Annotated[
         str | None,
         typer.Option(
@@ -433,7 +433,7 @@ def scenarios(
             loaded,
             chosen,
             model=model,
-            fix=_parse_list(fix),
+            fix=None if fix is None else _parse_list(fix),
             anchor=anchor,
             since=since,
             generators=None if generators is None else _parse_list(generators),

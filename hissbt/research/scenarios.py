@@ -35,7 +35,7 @@ def scenarios(
     strategy: type[bt.Strategy],
     *,
     model: str | Path | ModelBundle | None = None,
-    fix: Sequence[str] = ("z3",),
+    fix: Sequence[str] | None = None,
     anchor: str | None = None,
     since: Time | None = None,
     generators: Sequence[str] | None = None,
@@ -55,10 +55,10 @@ def scenarios(
 
     ``model`` is the hierarchical VAE, and ``generators`` are names of ``GENERATORS``, by default all that there is
     a model for. ``anchor`` is a date or month, a crisis, a regime or a cluster (``hissbt.research.anchors``); in
-    the model's scenarios the latents of the levels ``fix`` are those of the anchor. Scenarios begin at ``since``,
-    or else at the moment of the anchor, or else where the model's training ends. The rest is as in
-    ``hissbt.research.stress.stress``, and ``name`` is what the folder calls the strategy. With ``risk`` so many
-    scenarios are run with each level of the model moved up and down (``hissbt.research.stress.risk``).
+    the model's scenarios the latents of the levels ``fix``, the top one if left out, are those of the anchor.
+    Scenarios begin at ``since``, or else at the moment of the anchor, or else where the model's training ends. The
+    rest is as in ``hissbt.research.stress.stress``, and ``name`` is what the folder calls the strategy. With
+    ``risk`` so many scenarios are run with each level of the model moved up and down (``hissbt.research.stress.risk``).
 
     Raises ConfigError for an unknown generator or anchor, for a generator, or risk, that lacks its model, where
     nothing says when to begin, or if ``out`` is a file; and what ``stress`` does.
@@ -70,6 +70,8 @@ def scenarios(
     bundle = ModelBundle.load(model, kind=HVAE) if isinstance(model, str | Path) else model
     where = parse_anchor(anchor) if anchor else Anchor()
     names = _names(generators, bundle)
+    if fix is None and HVAE in names:
+        fix = (f"z{len(bundle.config['strides'])}",)
     if risk and HVAE not in names:
         raise ConfigError(
             f"risk by level is that of generator {HVAE}, which is not run: give it a model, or no risk"

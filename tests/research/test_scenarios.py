@@ -96,6 +96,14 @@ def test_a_cluster_is_one_of_the_models(run, anchored):
         run(anchor="cluster:9")
 
 
+def test_the_top_level_is_fixed_unless_others_are_named(run, anchored, bars):
+    two = random_bundle(bars[:100], kind="hvae", features=CANDLE, strides=(2, 4), d_latent=(1, 1))
+    run(model=two, anchor=str(bars.open_times[START]))
+    assert anchored["fix"] == ("z2",)
+    run(model=two, fix=("z1",), anchor=str(bars.open_times[START]))
+    assert anchored["fix"] == ("z1",)
+
+
 def test_who_was_trained_on_later_bars_is_said(run, bars):
     assert run(since=bars.open_times[60])["in_sample"] == ["the generator hvae"]
 

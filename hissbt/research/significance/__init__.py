@@ -7,8 +7,8 @@
 ``intervals``         what blocks of the same returns, drawn anew, would have shown
 ====================  ===========================================================================================
 
-Beside them stands what ``hissbt.evidence`` has, which every backtest uses: probabilistic and deflated Sharpe ratio,
-minimum track record, and the verdict in a plain sentence.
+Beside them stands what ``hissbt.evidence`` has, which every backtest uses: probabilistic and deflated Sharpe
+ratio, minimum track record, and the verdict in a plain sentence.
 Returns are simple, one a bar or a day. Sharpe ratios are per observation, without a risk-free rate, unless they
 are called annual.
 """
