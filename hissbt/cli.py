@@ -371,7 +371,7 @@ def scenarios(
         str | None,
         typer.Option(
             metavar="LEVEL[,LEVEL...]",
-            help="Latents that are those of the anchor, as z3 or z3,z2, others are drawn; the top level if left out",
+            help="Latents that are those of the anchor, as z3 or z3,z2, others are drawn; else the top one",
         ),
     ] = None,
     anchor: Annotated[

@@ -58,7 +58,8 @@ def scenarios(
     the model's scenarios the latents of the levels ``fix``, the top one if left out, are those of the anchor.
     Scenarios begin at ``since``, or else at the moment of the anchor, or else where the model's training ends. The
     rest is as in ``hissbt.research.stress.stress``, and ``name`` is what the folder calls the strategy. With
-    ``risk`` so many scenarios are run with each level of the model moved up and down (``hissbt.research.stress.risk``).
+    ``risk`` so many scenarios are run with each level of the model moved up and down
+    (``hissbt.research.stress.risk``).
 
     Raises ConfigError for an unknown generator or anchor, for a generator, or risk, that lacks its model, where
     nothing says when to begin, or if ``out`` is a file; and what ``stress`` does.
