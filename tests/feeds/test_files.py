@@ -131,7 +131,7 @@ def test_a_market_that_is_given_is_kept(tmp_path):
         ("a.csv", b"\xff\xfe\x00\x01" * 9, "cannot be read"),
         ("a.csv.gz", b"not compressed", "cannot be read"),
         ("a.csv.gz", gzip.compress((HEADER + ROWS * 99).encode(), mtime=0)[:-20], "cannot be read"),
-        ("a.csv.gz", gzip.compress((HEADER + ROWS).encode())[:10] + b"\xff" * 40, "cannot be read"),
+        ("a.csv.gz", gzip.compress((HEADER + ROWS).encode(), mtime=0)[:10] + b"\xff" * 40, "cannot be read"),
         ("a.parquet", b"not a parquet file", "cannot be read"),
         ("a.xlsx", b"PK", "must end in .csv, .csv.gz, .parquet"),
     ],
