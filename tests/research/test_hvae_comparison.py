@@ -19,6 +19,7 @@ from hissbt.research.hvae_report.measures import bounds
 from hissbt.research.hvae_report.protocol import KINDS, QUICK, SETS
 from hissbt.research.hvae_report.verdicts import verdicts
 from hissbt.training.vae_trials import vae_trial
+from hissbt.trials import Trials
 
 TINY = replace(
     QUICK,
@@ -150,6 +151,13 @@ def compared(hourly_bars, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
     folder, results = compare_hvae(hourly_bars, TINY, out=out, workers=1, progress=lambda *now: told.append(now))
     return folder, results, told
+
+
+def test_every_fit_is_a_trial_of_these_bars_those_of_the_rates_too(compared):
+    folder, *_ = compared
+    ledger = Trials(folder.parent)
+    assert len(ledger.tried("SP500", "1h")) == len(SETS) * len(KINDS) * (len(TINY.rates) + len(TINY.seeds))
+    assert ledger.verify() == []
 
 
 def test_the_folder_holds_the_page_and_every_figure(compared):

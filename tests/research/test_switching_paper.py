@@ -27,6 +27,7 @@ from hissbt.research.switching_paper.tables import (
     implied_asset_mean,
 )
 from hissbt.research.switching_paper.verdicts import judged
+from hissbt.trials import Trials
 
 TABLES = {"in sample": BACKTEST_IN_SAMPLE, "out of sample": BACKTEST_OUT_OF_SAMPLE}
 COLUMNS = [
@@ -282,6 +283,13 @@ def test_progress_counts_every_piece_of_work(compared_run):
     total = len(KINDS) * 2 + len(ESTIMATES)
     assert [done for _, done, _ in told] == list(range(1, total + 1))
     assert {parts for _, _, parts in told} == {total}
+
+
+def test_every_network_is_a_trial_of_these_bars(compared_run, made_up):
+    folder, *_ = compared_run
+    ledger = Trials(folder.parent)
+    assert len(ledger.tried(made_up.market.symbol, "1d")) == len(KINDS) * 2
+    assert ledger.verify() == []
 
 
 def test_costs_only_take(compared_run):

@@ -7,6 +7,7 @@ from typing import Literal
 
 Status = Literal["pass", "leak", "fault", "note", "not applicable", "could not run"]
 _FLAGGED = ("leak", "fault")
+_CAUSAL = ("truncation", "altered future", "fitted on the past")  # without one of these nothing has been shown
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,21 @@ class Report:
         return tuple(verdict for verdict in self.verdicts if verdict.status == "leak")
 
     @property
+    def untold(self) -> tuple[Verdict, ...]:
+        """The verdicts on what the future changes that could not be reached."""
+        return tuple(each for each in self.verdicts if each.property in _CAUSAL and each.status == "could not run")
+
+    @property
     def passed(self) -> bool:
-        """Whether no verdict says leak or fault."""
-        return not any(verdict.is_flagged for verdict in self.verdicts)
+        """Whether no verdict says leak or fault, and those on the future could be reached."""
+        return not self.untold and not any(verdict.is_flagged for verdict in self.verdicts)
 
     @property
     def sentence(self) -> str:
         """What it comes to."""
         flagged = [verdict for verdict in self.verdicts if verdict.is_flagged]
+        if not flagged and self.untold:
+            return f"Of {self.target} it cannot be told whether it looks ahead: {self.untold[0].text}."
         if not flagged:
             return (
                 f"{self.target} knows nothing of the future as far as {self.runs:,} runs over {self.on} can tell."

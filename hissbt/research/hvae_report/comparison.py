@@ -12,6 +12,7 @@ from typing import Any
 from hissbt.atomic import write_json
 from hissbt.bars import Bars
 from hissbt.reports.run_folder import new_folder, provenance
+from hissbt.research.entries import Enter, fits_on
 from hissbt.research.hvae_report.densities import rival_densities
 from hissbt.research.hvae_report.material import Material, material
 from hissbt.research.hvae_report.measures import bounds, generated, levels
@@ -37,18 +38,27 @@ def compare_hvae(
 
     Raises BarsError for too few bars.
     """
-    results = measure(bars, protocol, workers, progress)
+    results = measure(bars, protocol, workers, progress, out)
     with new_folder(out, "compare-hvae", bars.market.symbol) as folder:
         write_json(folder.temporary / "results.json", results)
         write_page(folder.temporary / "report.html", results)
     return folder.path, results
 
 
-def measure(bars: Bars, protocol: Protocol, workers: int = 2, progress: Progress | None = None) -> dict[str, Any]:
-    """Train, score and describe everything; return it as plain data. The number of workers changes no figure."""
+def measure(
+    bars: Bars,
+    protocol: Protocol,
+    workers: int = 2,
+    progress: Progress | None = None,
+    ledger: str | Path | None = None,
+) -> dict[str, Any]:
+    """Train, score and describe everything; return it as plain data. The number of workers changes no figure.
+
+    Every fit is entered in the trial ledger of the folder ``ledger``, see ``hissbt.trials``.
+    """
     begun = time.perf_counter()
     data = material(bars, protocol)
-    tuned, runs = _train(data, protocol, workers, progress)
+    tuned, runs = _train(data, protocol, workers, progress, fits_on(bars, ledger))
     scaled = data.values("returns")[:, 0]
     rivals = rival_densities(scaled[data.train.start : data.validation.stop], scaled, data.test, data.window)
     results = {
@@ -72,19 +82,19 @@ def measure(bars: Bars, protocol: Protocol, workers: int = 2, progress: Progress
 
 
 def _train(
-    data: Material, protocol: Protocol, workers: int, progress: Progress | None
+    data: Material, protocol: Protocol, workers: int, progress: Progress | None, enter: Enter
 ) -> tuple[list[dict], list[dict]]:
     """Choose a rate for each kind and set, then train each with every seed; return both lists of runs."""
     pairs = [(name, kind) for name in SETS for kind in KINDS]
     total = len(pairs) * (len(protocol.rates) + len(protocol.seeds))
     trials = [(*pair, protocol.tuning_seed, rate) for pair in pairs for rate in protocol.rates]
-    tried = _side_by_side(trials, data, protocol, workers, progress, 0, total)
+    tried = _side_by_side(trials, data, protocol, workers, progress, enter, 0, total)
     best = {
         pair: max((run for run in tried if (run["set"], run["kind"]) == pair), key=lambda run: run["validation"])
         for pair in pairs
     }
     jobs = [(*pair, seed, best[pair]["rate"]) for pair in pairs for seed in protocol.seeds]
-    runs = _side_by_side(jobs, data, protocol, workers, progress, len(trials), total)
+    runs = _side_by_side(jobs, data, protocol, workers, progress, enter, len(trials), total)
     tuned = [{name: run[name] for name in ("set", "kind", "rate", "validation")} for run in tried]
     return tuned, runs
 
@@ -95,6 +105,7 @@ def _side_by_side(
     protocol: Protocol,
     workers: int,
     progress: Progress | None,
+    enter: Enter,
     done: int,
     total: int,
 ) -> list[dict]:
@@ -103,27 +114,31 @@ def _side_by_side(
 
     runs = []
     with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
-        for run in Parallel(return_as="generator")(delayed(_fit)(*job, data, protocol) for job in jobs):
+        for run in Parallel(return_as="generator")(delayed(_fit)(*job, data, protocol, enter) for job in jobs):
             runs.append(run)
             if progress is not None:
                 progress(f"{run['kind']} on {run['set']}, seed {run['seed']}", done + len(runs), total)
     return runs
 
 
-def _fit(name: str, kind: str, seed: int, rate: float, data: Material, protocol: Protocol) -> dict[str, Any]:
+def _fit(
+    name: str, kind: str, seed: int, rate: float, data: Material, protocol: Protocol, enter: Enter
+) -> dict[str, Any]:
     from hissbt.training.vae_trials import vae_trial
 
-    trial = vae_trial(
-        kind,
-        protocol.network | {"n_features": data.values(name).shape[1], "strides": data.strides},
-        data.values(name),
-        data.train,
-        data.validation,
-        data.test,
-        protocol.training | {"lr": rate, "seed": seed},
-        protocol.samples,
-    )
-    return {"set": name, "kind": kind, "seed": seed, "rate": rate} | vars(trial)
+    job = {"set": name, "kind": kind, "seed": seed, "rate": rate}
+    with enter({"preset": "hvae", "protocol": asdict(protocol), **job}):
+        trial = vae_trial(
+            kind,
+            protocol.network | {"n_features": data.values(name).shape[1], "strides": data.strides},
+            data.values(name),
+            data.train,
+            data.validation,
+            data.test,
+            protocol.training | {"lr": rate, "seed": seed},
+            protocol.samples,
+        )
+    return job | vars(trial)
 
 
 def _described(bars: Bars, data: Material) -> dict[str, Any]:

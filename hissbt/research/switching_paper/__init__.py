@@ -18,6 +18,7 @@ import numpy as np
 from hissbt.atomic import write_json
 from hissbt.bars import Bars
 from hissbt.reports.run_folder import new_folder, provenance
+from hissbt.research.entries import Enter, fits_on
 from hissbt.research.switching_paper.estimates import ESTIMATES, compared
 from hissbt.research.switching_paper.forecasts import baselines, jobs, train_one
 from hissbt.research.switching_paper.material import Material, material
@@ -46,18 +47,27 @@ def compare_switching_paper(
 
     Raises BarsError for bars that do not reach over the protocol's span.
     """
-    results = measure(bars, protocol, workers, progress)
+    results = measure(bars, protocol, workers, progress, out)
     with new_folder(out, "compare-switching-paper", bars.market.symbol) as folder:
         write_json(folder.temporary / "results.json", results)
         write_page(folder.temporary / "report.html", results)
     return folder.path, results
 
 
-def measure(bars: Bars, protocol: Protocol, workers: int = 2, progress: Progress | None = None) -> dict[str, Any]:
-    """Estimate, train and score everything; return it as plain data. The number of workers changes no figure."""
+def measure(
+    bars: Bars,
+    protocol: Protocol,
+    workers: int = 2,
+    progress: Progress | None = None,
+    ledger: str | Path | None = None,
+) -> dict[str, Any]:
+    """Estimate, train and score everything; return it as plain data. The number of workers changes no figure.
+
+    Every training is entered in the trial ledger of the folder ``ledger``, see ``hissbt.trials``.
+    """
     begun = time.perf_counter()
     data = material(bars, protocol)
-    fits, trained = _work(data, protocol, workers, progress)
+    fits, trained = _work(data, protocol, workers, progress, fits_on(bars, ledger))
     said = {
         kind: np.stack([run["probability"] > 0.5 for run in trained if run["kind"] == kind]) for kind in KINDS
     } | {rule: forecast[None] for rule, forecast in baselines(data, protocol).items()}
@@ -81,13 +91,15 @@ def measure(bars: Bars, protocol: Protocol, workers: int = 2, progress: Progress
     return results | {"provenance": found, "seconds": time.perf_counter() - begun}
 
 
-def _work(data: Material, protocol: Protocol, workers: int, progress: Progress | None) -> tuple[dict, list[dict]]:
+def _work(
+    data: Material, protocol: Protocol, workers: int, progress: Progress | None, enter: Enter
+) -> tuple[dict, list[dict]]:
     """Fit every estimate and train every network, side by side; return fits by name, and runs by kind and seed."""
     from joblib import Parallel, delayed, parallel_config
 
     # The last estimates are the longest piece of work: first, so that the workers end together.
     todo = [delayed(_fit)(number, data, protocol) for number in reversed(range(len(ESTIMATES)))]
-    todo += [delayed(_train)(kind, seed, data, protocol) for kind, seed in jobs(protocol)]
+    todo += [delayed(_train)(kind, seed, data, protocol, enter) for kind, seed in jobs(protocol)]
     fits, trained = {}, []
     with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
         for done, (name, result) in enumerate(Parallel(return_as="generator_unordered")(todo), start=1):
@@ -100,8 +112,9 @@ def _work(data: Material, protocol: Protocol, workers: int, progress: Progress |
     return fits, sorted(trained, key=lambda run: (KINDS.index(run["kind"]), run["seed"]))
 
 
-def _train(kind: str, seed: int, data: Material, protocol: Protocol) -> tuple[str, dict]:
-    return f"{kind}, seed {seed}", train_one(kind, seed, data, protocol)
+def _train(kind: str, seed: int, data: Material, protocol: Protocol, enter: Enter) -> tuple[str, dict]:
+    with enter({"preset": "switching-paper", "protocol": asdict(protocol), "kind": kind, "seed": seed}):
+        return f"{kind}, seed {seed}", train_one(kind, seed, data, protocol)
 
 
 def _fit(number: int, data: Material, protocol: Protocol) -> tuple[str, Any]:
