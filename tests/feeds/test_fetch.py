@@ -17,6 +17,7 @@ from hissbt.console import show_fetched
 from hissbt.errors import ConfigError, FetchError
 from hissbt.feeds import load_bars
 from hissbt.feeds.exchange import network_of
+from hissbt.feeds.fetch import _run as run_download
 from hissbt.feeds.fetch import fetch
 from hissbt.feeds.history import Fetched
 from hissbt.feeds.replay import Clock, Faults, Series
@@ -552,6 +553,18 @@ def test_a_terminal_shows_how_far_the_download_is(replay, hourly_bars, tmp_path)
     assert code == 0
     assert "1200/1200 bars" in shown
     assert in_a_terminal(*words, "--json")[0].strip() == "", "JSON is for programs"
+
+
+def test_an_interrupt_that_a_library_swallows_is_heeded_in_the_end():
+    async def deaf():
+        asyncio.current_task().cancel()
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            return []
+
+    with pytest.raises(asyncio.CancelledError):
+        run_download(deaf())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no interrupt to one process")
