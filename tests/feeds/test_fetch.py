@@ -555,6 +555,14 @@ def test_a_terminal_shows_how_far_the_download_is(replay, hourly_bars, tmp_path)
     assert in_a_terminal(*words, "--json")[0].strip() == "", "JSON is for programs"
 
 
+@pytest.fixture
+def heeds_interrupts():
+    """Let children heed SIGINT, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_that_a_library_swallows_is_heeded_in_the_end():
     async def deaf():
         asyncio.current_task().cancel()
@@ -568,7 +576,7 @@ def test_an_interrupt_that_a_library_swallows_is_heeded_in_the_end():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no interrupt to one process")
-def test_an_interrupted_command_says_so_and_can_be_run_again(replay, hourly_bars, tmp_path):
+def test_an_interrupted_command_says_so_and_can_be_run_again(replay, hourly_bars, tmp_path, heeds_interrupts):
     faults = Faults(0, rate=1.0, kinds=["empty"])  # which keeps the command waiting
     server = replay(hourly_bars, faults=faults)
     words = ["bybit", BTC, "1h", "--since", "2024-01-01", "--store", str(tmp_path), "--endpoint", server.url]
