@@ -88,17 +88,9 @@ def _run(work: Coroutine[Any, Any, list[Fetched]]) -> list[Fetched]:
     except RuntimeError:
         looping = False
     if not looping:
-        return asyncio.run(_heeding(work))
+        return asyncio.run(work)
     with ThreadPoolExecutor(1) as thread:  # a notebook has a running loop of its own
-        return thread.submit(asyncio.run, _heeding(work)).result()
-
-
-async def _heeding(work: Coroutine[Any, Any, list[Fetched]]) -> list[Fetched]:
-    """Await ``work``, and end as canceled if that was asked: libraries below lose a Ctrl-C now and then."""
-    fetched = await work
-    if asyncio.current_task().cancelling():
-        raise asyncio.CancelledError
-    return fetched
+        return thread.submit(asyncio.run, work).result()
 
 
 # --- what was asked for

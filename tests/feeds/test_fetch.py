@@ -17,7 +17,6 @@ from hissbt.console import show_fetched
 from hissbt.errors import ConfigError, FetchError
 from hissbt.feeds import load_bars
 from hissbt.feeds.exchange import network_of
-from hissbt.feeds.fetch import _run as run_download
 from hissbt.feeds.fetch import fetch
 from hissbt.feeds.history import Fetched
 from hissbt.feeds.replay import Clock, Faults, Series
@@ -561,18 +560,6 @@ def heeds_interrupts():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-def test_an_interrupt_that_a_library_swallows_is_heeded_in_the_end():
-    async def deaf():
-        asyncio.current_task().cancel()
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            return []
-
-    with pytest.raises(asyncio.CancelledError):
-        run_download(deaf())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no interrupt to one process")
