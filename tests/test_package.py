@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -87,3 +88,15 @@ def test_a_backtest_of_a_finished_bundle_imports_no_torch(hourly_bars, tmp_path)
         "print(sorted({'torch', 'lightning', 'arch'} & set(sys.modules)))"
     )
     assert run_python(code, tmp_path).endswith("}\n[]\n")
+
+
+def test_every_package_is_installed():
+    root = README.parent
+    listed = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    places = {"hissbt": "hissbt", "feeds": "hissbt.feeds", "strategies": "hissbt.strategies"}
+    found = {
+        ".".join((places[folder], *path.parent.relative_to(root / folder).parts))
+        for folder in places
+        for path in (root / folder).rglob("__init__.py")
+    }
+    assert set(listed["packages"]) == found, "a wheel would lack a package, or build none"

@@ -2,7 +2,45 @@
 
 from dataclasses import dataclass
 
-from hissbt.errors import BarsError
+from hissbt.errors import BarsError, ConfigError
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Positions of the bars that one of several models may see, and of those it is judged or traded on.
+
+    Training sees nothing of ``train``'s outside: labels that would end after it are left out by ``split_in_time``.
+    """
+
+    train: range
+    test: range
+
+
+def walk_forward(
+    count: int, first_test: int, test_bars: int, embargo: int, train_bars: int | None = None
+) -> list[Fold]:
+    """Return folds whose tests follow each other without a gap from ``first_test`` to the last of ``count`` bars.
+
+    Each model is trained on all bars that close ``embargo`` bars before its test begins, or, rolling, on the newest
+    ``train_bars`` of them. The last test may be shorter than ``test_bars``.
+    Raises ConfigError for numbers that are none, BarsError if there are no bars to train on, or none to test.
+    """
+    if test_bars < 1 or embargo < 0 or (train_bars is not None and train_bars < 1):
+        raise ConfigError(
+            f"a test of {test_bars} bars, an embargo of {embargo} and a training span of {train_bars} make no "
+            "folds: give at least 1, 0 and 1 bars"
+        )
+    if not embargo + (train_bars or 1) <= first_test < count:
+        raise BarsError(
+            f"{count} bars with the first test at bar {first_test} leave too few to train on or to test: begin "
+            f"after bar {embargo + (train_bars or 1)} and before the last"
+        )
+    starts = range(first_test, count, test_bars)
+    stops = [start - embargo for start in starts]
+    return [
+        Fold(range(stop - train_bars if train_bars else 0, stop), range(start, min(start + test_bars, count)))
+        for start, stop in zip(starts, stops, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hissbt.errors import BarsError
-from hissbt.training.splits import split_in_time
+from hissbt.errors import BarsError, ConfigError
+from hissbt.training.splits import split_in_time, walk_forward
 
 
 @given(
@@ -29,3 +29,30 @@ def test_the_bars_asked_for_when_there_are_too_few_are_enough():
             split_in_time(50, 0.15, overlap, minimum=256)
         needed = int(str(refused.value).split("settings ")[1].split()[0])
         assert len(split_in_time(needed, 0.15, overlap, minimum=256).train) >= 256
+
+
+@given(
+    count=st.integers(10, 3000),
+    first=st.integers(1, 3000),
+    test_bars=st.integers(1, 800),
+    embargo=st.integers(0, 100),
+    train_bars=st.none() | st.integers(1, 2000),
+)
+def test_the_tests_of_a_walk_forward_follow_each_other_and_come_an_embargo_after_what_was_learned(
+    count, first, test_bars, embargo, train_bars
+):
+    try:
+        folds = walk_forward(count, first, test_bars, embargo, train_bars)
+    except BarsError:
+        assert first >= count or first < embargo + (train_bars or 1)
+        return
+    assert [row for fold in folds for row in fold.test] == list(range(first, count))
+    for fold in folds:
+        assert fold.train.stop + embargo == fold.test.start
+        assert 0 <= fold.train.start < fold.train.stop
+        assert len(fold.train) == (train_bars or fold.train.stop)
+
+
+def test_folds_of_no_bars_are_refused():
+    with pytest.raises(ConfigError, match="a test of 0 bars"):
+        walk_forward(100, 50, 0, 5)
