@@ -21,7 +21,7 @@ def walk_forward(
 ) -> list[Fold]:
     """Return folds whose tests follow each other without a gap from ``first_test`` to the last of ``count`` bars.
 
-    Each model is trained on all bars that close ``embargo`` bars before its test begins, or, rolling, on the newest
+    Each model is trained on all bars that end ``embargo`` bars before its test, or, rolling, on the newest
     ``train_bars`` of them. The last test may be shorter than ``test_bars``.
     Raises ConfigError for numbers that are none, BarsError if there are no bars to train on, or none to test.
     """

@@ -73,7 +73,7 @@ class Forecasts:
     volatility: np.ndarray
     """Its standard deviation [N]: the root of the forecast realized variance."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """``parameters``, ``epochs``, ``fit_seconds`` and ``step_us`` (a decision, in microseconds) as far as known."""
+    """``parameters``, ``epochs``, ``fit_seconds`` and ``step_us`` (a decision) as far as known."""
 
 
 @dataclass(frozen=True)
