@@ -36,7 +36,7 @@ class TrainingData:
 
     def loaders(self, config: TrainingConfig) -> tuple[DataLoader, DataLoader]:
         """Return the loader of random training windows, and that of the validation span as one long window."""
-        windows = self._windows(0, len(self.split.train), config.window, config.burn_in)
+        windows = self._windows(self.split.train.start, self.split.train.stop, config.window, config.burn_in)
         starts = RandomStarts(len(windows), config.epoch_steps * config.batch_size, config.seed)
         first, stop = self.split.validation.start, self.split.validation.stop
         # The bars before the validation span only warm the state.
@@ -49,19 +49,21 @@ class TrainingData:
         return Windows(self.x[start:stop], targets, window, burn_in)
 
 
-def prepare(bars: Bars, config: TrainingConfig, kind: str = "hiss") -> TrainingData:
+def prepare(bars: Bars, config: TrainingConfig, kind: str = "hiss", split: Split | None = None) -> TrainingData:
     """Turn the bars of a training span into training data for a kind of network.
 
+    ``split`` says which rows are fitted to and which decide when to stop; by default the last
+    ``validation_fraction`` of them are the latter. Its labels must be complete.
     Raises ConfigError for settings that do not suit the kind, FeatureError for unknown features, BarsError for too
     few bars or a column that they lack.
     """
     names = tuple(config.features or default_features(bars.timeframe))
     features = FeatureSet(names)
     overlap = overlap_bars(config.horizon)
-    split = split_in_time(len(bars), config.validation_fraction, overlap, config.window)
+    split = split or split_in_time(len(bars), config.validation_fraction, overlap, config.window)
 
     matrix = features.scan(bars.arrays(features.columns))  # [T,F]
-    seen = slice(min(features.warmup, len(split.train) // 2), len(split.train))
+    seen = slice(max(split.train.start, min(features.warmup, len(split.train) // 2)), split.train.stop)
     normalizer = Normalizer.fit(matrix[seen])
 
     close = bars.frame["close"].to_numpy()
