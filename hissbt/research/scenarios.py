@@ -11,7 +11,6 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 
-from hissbt.atomic import file_in_the_way
 from hissbt.bars import Bars, Time, parse_time
 from hissbt.bundle import ModelBundle
 from hissbt.errors import BarsError, ConfigError
@@ -19,6 +18,7 @@ from hissbt.features import FeatureSet
 from hissbt.feeds.funding import Funding
 from hissbt.research.anchors import REGIMES, Anchor, parse_anchor
 from hissbt.research.generators import RIVALS, Generator
+from hissbt.research.results import check_out
 from hissbt.research.stress import stress, write_stress
 from hissbt.research.stress.engine import Progress
 from hissbt.research.stress.risk import risk_by_level
@@ -64,10 +64,7 @@ def scenarios(
     Raises ConfigError for an unknown generator or anchor, for a generator, or risk, that lacks its model, where
     nothing says when to begin, or if ``out`` is a file; and what ``stress`` does.
     """
-    if file := file_in_the_way(out):
-        raise ConfigError(
-            f"{file} is a file, where the folder with the results would be made: name another folder"
-        )
+    check_out(out)
     bundle = ModelBundle.load(model, kind=HVAE) if isinstance(model, str | Path) else model
     where = parse_anchor(anchor) if anchor else Anchor()
     names = _names(generators, bundle)

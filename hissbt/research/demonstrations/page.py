@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from hissbt.atomic import atomic_file, file_in_the_way, write_json
-from hissbt.errors import ConfigError
+from hissbt.atomic import atomic_file
 from hissbt.reports.page.document import Section, document
 from hissbt.reports.page.markup import row, table
 from hissbt.reports.page.text import escape, words
-from hissbt.reports.run_folder import new_folder
 from hissbt.research.hvae_report.page import background, tiles, verdict
+from hissbt.research.results import check_out, write_results
 
 
 def demonstrate(
@@ -25,13 +24,9 @@ def demonstrate(
 
     Raises ConfigError, before anything is measured, if ``out`` is a file.
     """
-    if file := file_in_the_way(out):
-        raise ConfigError(f"{file} is a file, where the results would be kept: name another folder")
+    check_out(out)
     results = measured()
-    with new_folder(out, name, symbol) as folder:
-        write_json(folder.temporary / "results.json", results)
-        write_page(folder.temporary / "report.html", results)
-    return folder.path, results
+    return write_results(out, name, symbol, results, write_page), results
 
 
 def write(path: str | Path, title: str, head: str, sections: Sequence[Section]) -> None:

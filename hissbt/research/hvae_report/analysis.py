@@ -7,17 +7,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hissbt.atomic import write_json
 from hissbt.bars import Bars
 from hissbt.bundle import ModelBundle
 from hissbt.errors import BarsError, BundleError
-from hissbt.reports.run_folder import new_folder, provenance
+from hissbt.reports.run_folder import provenance
 from hissbt.research.hvae_report.analysis_page import write_analysis
 from hissbt.research.hvae_report.analysis_verdicts import analysis_verdicts
 from hissbt.research.hvae_report.anomalies import anomalies
 from hissbt.research.hvae_report.clusters import clusters
 from hissbt.research.hvae_report.forecasts import forecasts
 from hissbt.research.hvae_report.readings import read, spans
+from hissbt.research.results import check_out, write_results
 from hissbt.timeframe import parse_timeframe
 
 _LEAST_WINDOWS = 10  # out of sample
@@ -28,14 +28,13 @@ def analyze_hvae(bars: Bars, model: str | Path | ModelBundle, *, out: str | Path
     """Analyze a bundle over ``bars``, which reach beyond its training span; write a folder with a page.
 
     Returns the folder with report.html and results.json, and the results. Raises BundleError for a bundle of
-    another kind, BarsError for bars of another length, or with too few of them unseen.
+    another kind, BarsError for bars of another length, or with too few of them unseen, ConfigError for an ``out``
+    that is a file.
     """
+    check_out(out)
     bundle = model if isinstance(model, ModelBundle) else ModelBundle.load(model)
     results = measure(bars, bundle)
-    with new_folder(out, "analyze-hvae", bars.market.symbol) as folder:
-        write_json(folder.temporary / "results.json", results)
-        write_analysis(folder.temporary / "report.html", results)
-    return folder.path, results
+    return write_results(out, "analyze-hvae", bars.market.symbol, results, write_analysis), results
 
 
 def measure(bars: Bars, bundle: ModelBundle) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hissbt.atomic import write_json
 from hissbt.bars import Bars
-from hissbt.reports.run_folder import new_folder, provenance
+from hissbt.reports.run_folder import provenance
 from hissbt.research.entries import Enter, fits_on
 from hissbt.research.hvae_report.densities import rival_densities
 from hissbt.research.hvae_report.material import Material, material
@@ -19,6 +18,7 @@ from hissbt.research.hvae_report.measures import bounds, generated, levels
 from hissbt.research.hvae_report.page import write_page
 from hissbt.research.hvae_report.protocol import FULL, KINDS, SETS, Protocol
 from hissbt.research.hvae_report.verdicts import verdicts
+from hissbt.research.results import write_results
 
 Progress = Callable[[str, int, int], None]
 """Told after each piece of work what it was, how many are done, and of how many."""
@@ -39,10 +39,7 @@ def compare_hvae(
     Raises BarsError for too few bars.
     """
     results = measure(bars, protocol, workers, progress, out)
-    with new_folder(out, "compare-hvae", bars.market.symbol) as folder:
-        write_json(folder.temporary / "results.json", results)
-        write_page(folder.temporary / "report.html", results)
-    return folder.path, results
+    return write_results(out, "compare-hvae", bars.market.symbol, results, write_page), results
 
 
 def measure(

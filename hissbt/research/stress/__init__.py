@@ -15,14 +15,14 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 
-from hissbt.atomic import write_json
 from hissbt.backtest import Setup, described, described_bars
 from hissbt.bars import Bars, Time, parse_time
 from hissbt.candles import CANDLE, LOG_RETURN
 from hissbt.errors import BarsError, ConfigError
 from hissbt.feeds.funding import Funding
-from hissbt.reports.run_folder import new_folder, provenance
+from hissbt.reports.run_folder import provenance
 from hissbt.research.generators import Driftless, Generator
+from hissbt.research.results import write_results
 from hissbt.research.stress.engine import Progress, Stage, run_scenarios
 from hissbt.research.stress.outcomes import LEVELS, Outcome, leaks, summary, table_of
 from hissbt.research.stress.page import write_page
@@ -115,11 +115,9 @@ def write_stress(found: Stress, out: str | Path = "runs", name: str | None = Non
     ``name`` is what the folder calls the strategy.
     """
     results = found.results
-    with new_folder(out, "scenarios", name or results["strategy"], results["symbol"]) as folder:
-        write_json(folder.temporary / "results.json", results)
-        found.outcomes.to_parquet(folder.temporary / "scenarios.parquet", engine="pyarrow", index=False)
-        write_page(folder.temporary / "report.html", results)
-    return folder.path
+    tables = {"scenarios.parquet": found.outcomes}
+    named = f"scenarios-{name or results['strategy']}"
+    return write_results(out, named, results["symbol"], results, write_page, tables)
 
 
 def _check(generators: Sequence[Generator], n: int, length: int) -> None:

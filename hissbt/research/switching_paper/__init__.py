@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from hissbt.atomic import write_json
 from hissbt.bars import Bars
-from hissbt.reports.run_folder import new_folder, provenance
+from hissbt.reports.run_folder import provenance
 from hissbt.research.entries import Enter, fits_on
+from hissbt.research.results import write_results
 from hissbt.research.switching_paper.estimates import ESTIMATES, compared
 from hissbt.research.switching_paper.forecasts import baselines, jobs, train_one
 from hissbt.research.switching_paper.material import Material, material
@@ -48,10 +48,7 @@ def compare_switching_paper(
     Raises BarsError for bars that do not reach over the protocol's span.
     """
     results = measure(bars, protocol, workers, progress, out)
-    with new_folder(out, "compare-switching-paper", bars.market.symbol) as folder:
-        write_json(folder.temporary / "results.json", results)
-        write_page(folder.temporary / "report.html", results)
-    return folder.path, results
+    return write_results(out, "compare-switching-paper", bars.market.symbol, results, write_page), results
 
 
 def measure(
