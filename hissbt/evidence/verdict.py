@@ -17,6 +17,8 @@ POWER = 0.80
 SUSPICIOUS = 0.60
 """Share of right directions that real markets hardly allow, and leaks do."""
 
+_MOST_TIMES = 100  # what there is: further than that nobody waits
+
 Verdict = Literal["too short", "no edge", "luck", "significant"]
 
 
@@ -91,7 +93,7 @@ def sentence(evidence: Evidence, unit: str = "days") -> str:
     figures = _figures(evidence)
     if evidence.verdict == "too short":
         return (
-            f"No verdict: to tell a Sharpe ratio of {sharpe} from {rival}, {math.ceil(evidence.needed):,} {unit} "
+            f"No verdict: to tell a Sharpe ratio of {sharpe} from {rival}, {_needed(evidence)} {unit} "
             f"are needed, and there are {count:,} ({figures})."
         )
     return f"Significant: a Sharpe ratio of {sharpe} over {count:,} {unit} is above {rival} ({figures})."
@@ -119,6 +121,12 @@ def hit_sentence(right: int, calls: int) -> str:
     if rate > SUSPICIOUS:
         return f"Too good to believe: {said}; look for a leak first, with `hissbt audit`."
     return f"More than a coin: {said}."
+
+
+def _needed(evidence: Evidence) -> str:
+    """Return how many returns would do; beyond any life a number would only look exact."""
+    most = _MOST_TIMES * evidence.count
+    return f"{math.ceil(evidence.needed):,}" if evidence.needed <= most else f"more than {most:,}"
 
 
 def _figures(evidence: Evidence) -> str:

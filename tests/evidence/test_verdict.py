@@ -28,6 +28,12 @@ def trials(count: int, deviation: float = 0.04) -> list[float]:
 # --- the Sharpe ratio
 
 
+def test_what_would_take_more_than_a_life_is_not_told_to_the_day():
+    assert "from zero, more than 61,200 days are needed, and there are 612" in sentence(
+        weigh(record(612, 0.05), 365)
+    )
+
+
 def test_a_short_record_is_no_record_of_anything():
     weighed = weigh(record(29, 12.0), 365)
     assert weighed.verdict == "too short"
