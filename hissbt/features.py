@@ -14,7 +14,9 @@ A feature is a name, or a name and an argument: a number of bars or an extra col
 ``garman_klass``             variance within the bar, ½ ln(H/L)² − (2 ln 2 − 1) ln(C/O)²
 ``return:n``                 ln(c_t / c_{t-n})
 ``ewm_volatility:n``         root of the exponentially weighted mean of squared log returns, span n
+``log_volatility:n``         its log
 ``log_range_volatility:n``   log of the volatility a bar that Parkinson's range estimator gives, span n
+``log_garman_klass:n``       log of the volatility a bar that Garman and Klass's estimator gives, span n
 ``volume_ratio:n``           ln(1 + volume / mean) − ln 2, mean exponentially weighted with span n
 ``rsi:n``                    Wilder's relative strength index, 0 … 100, 50 when nothing moved
 ``hour_sin hour_cos``        time of day of the close (UTC) as an angle
@@ -117,9 +119,23 @@ def _ewm_volatility(span: int, bar: np.ndarray, state: np.ndarray) -> float:
 
 
 @njit(cache=True)
-def _log_range_volatility(span: int, bar: np.ndarray, state: np.ndarray) -> float:
-    variance = ewm_mean(_range(bar) ** 2, span, state) / (4.0 * LN2)
+def _log_root(variance: float) -> float:
     return 0.5 * math.log(max(variance, LOWEST_VARIANCE))
+
+
+@njit(cache=True)
+def _log_range_volatility(span: int, bar: np.ndarray, state: np.ndarray) -> float:
+    return _log_root(ewm_mean(_range(bar) ** 2, span, state) / (4.0 * LN2))
+
+
+@njit(cache=True)
+def _log_garman_klass(span: int, bar: np.ndarray, state: np.ndarray) -> float:
+    return _log_root(ewm_mean(_garman_klass(bar), span, state))
+
+
+@njit(cache=True)
+def _log_volatility(span: int, bar: np.ndarray, state: np.ndarray) -> float:
+    return _log_root(_ewm_volatility(span, bar, state) ** 2)
 
 
 @njit(cache=True)
@@ -206,7 +222,9 @@ def _volume_surprise(span: int, bar: np.ndarray, state: np.ndarray) -> float:
     UPPER_WICK,
     LOWER_WICK,
     VOLUME_SURPRISE,
-) = range(18)
+    LOG_VOLATILITY,
+    LOG_GARMAN_KLASS,
+) = range(20)
 
 
 @njit(cache=True)
@@ -245,6 +263,10 @@ def _feature(kind: int, argument: int, bar: np.ndarray, state: np.ndarray) -> fl
         return _lower_wick(bar)
     if kind == VOLUME_SURPRISE:
         return _volume_surprise(argument, bar, state)
+    if kind == LOG_VOLATILITY:
+        return _log_volatility(argument, bar, state)
+    if kind == LOG_GARMAN_KLASS:
+        return _log_garman_klass(argument, bar, state)
     return bar[argument]  # COLUMN: the argument is its place in the bar
 
 
@@ -302,6 +324,8 @@ FEATURES: Mapping[str, Feature] = {
     "upper_wick": Feature(UPPER_WICK),
     "lower_wick": Feature(LOWER_WICK),
     "volume_surprise": Feature(VOLUME_SURPRISE, "bars", slots=lambda n: 2, history=lambda n: 3 * n),
+    "log_volatility": Feature(LOG_VOLATILITY, "bars", slots=lambda n: 4, history=lambda n: 3 * n),
+    "log_garman_klass": Feature(LOG_GARMAN_KLASS, "bars", slots=lambda n: 2, history=lambda n: 3 * n),
 }
 
 _SUFFIX = {"": "", "bars": ":BARS", "column": ":NAME"}

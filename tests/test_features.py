@@ -136,6 +136,16 @@ def test_log_range_volatility():
     assert_allclose(column("log_range_volatility:24"), np.log(np.sqrt(mean)), rtol=1e-10)
 
 
+def test_log_volatility_is_that_of_the_weighted_mean_and_has_a_floor():
+    volatility = column("ewm_volatility:24")
+    assert_allclose(column("log_volatility:24"), np.log(np.maximum(volatility, 1e-6)), rtol=1e-12)
+
+
+def test_log_garman_klass():
+    mean = pd.Series(column("garman_klass")).ewm(span=24, adjust=True).mean()
+    assert_allclose(column("log_garman_klass:24"), 0.5 * np.log(mean), rtol=1e-10)
+
+
 def test_volume_ratio():
     volume = pd.Series(ROWS[:, VOLUME])
     ratio = volume / volume.ewm(span=24, adjust=True).mean()
@@ -183,7 +193,8 @@ def test_nothing_moves_on_flat_bars_without_volume():
     rows = np.tile([0.0, 5.0, 5.0, 5.0, 5.0, 0.0, 1.0], (50, 1))
     values = dict(zip(EVERY.names, EVERY.scan(rows)[-1], strict=True))
     assert values["rsi:7"] == 50
-    assert values["log_range_volatility:7"] == pytest.approx(np.log(1e-6))
+    for name in ("log_volatility:7", "log_range_volatility:7", "log_garman_klass:7"):
+        assert values[name] == pytest.approx(np.log(1e-6))
     zero = ("log_return", "abs_return", "range", "garman_klass", "return:7", "ewm_volatility:7", "volume_ratio:7")
     zero += ("gap", "upper_wick", "lower_wick", "volume_surprise:7")
     assert [values[name] for name in zero] == [0.0] * len(zero)
