@@ -167,10 +167,19 @@ class HiSSNet(SequenceNet):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Run x [B,T,F] and return each output as [B,T,1]."""
+        return self.read(self.held(x), x)
+
+    def held(self, x: Tensor) -> list[Tensor]:
+        """Run x [B,T,F] and return what each level holds at every bar, finest level first: [B,T,D] each."""
         values = [self.levels[0](x)]
         for level, pool, factor in zip(self.levels[1:], self.pools, self.config.strides, strict=True):
             values.append(level(pool(_closed_blocks(values[-1], factor))))
-        return self._read(self._hold(values), x)
+        return self._hold(values)
+
+    def read(self, held: list[Tensor], x: Tensor) -> dict[str, Tensor]:
+        """Fuse what the levels hold, [..,D] each, and read the outputs off: [..,1] each."""
+        fused = torch.cat(held, dim=-1) if self.config.fuse == "concat" else torch.stack(held).sum(0)
+        return self.heads(self.norm(fused), x)
 
     def prefill(self, x: Tensor) -> tuple[dict[str, Tensor], tuple]:
         """Run x [B,T,F] and return (what forward returns, the state after the last bar)."""
@@ -181,7 +190,7 @@ class HiSSNet(SequenceNet):
             value, state = self.levels[i + 1].prefill(pool(_closed_blocks(below, factor)))
             coarse.append((state, _newest(below, factor - 1), self._with_first(i, value)[:, -1]))
             values.append(value)
-        return self._read(self._hold(values), x), (x.shape[1], finest, tuple(coarse))
+        return self.read(self._hold(values), x), (x.shape[1], finest, tuple(coarse))
 
     def initial_state(self, batch: int) -> tuple:
         """Return the state before the first bar."""
@@ -205,7 +214,7 @@ class HiSSNet(SequenceNet):
             coarse[i] = (level_state, block[:, 1:], held[i + 1])
             if not closed:
                 break  # no level above this one can have closed a block
-        return self._read(held, x), (bars, finest, tuple(coarse))
+        return self.read(held, x), (bars, finest, tuple(coarse))
 
     def _hold(self, values: list[Tensor]) -> list[Tensor]:
         """Bring every level to the rate of the bars by the causal hold: [B,T,D] each."""
@@ -220,11 +229,6 @@ class HiSSNet(SequenceNet):
     def _with_first(self, i: int, coarse: Tensor) -> Tensor:
         """Put level i+1's value before its first block has closed in front of its others: row j+1 is coarse[j]."""
         return torch.cat([self.first_held[i].expand(len(coarse), 1, -1), coarse], dim=1)
-
-    def _read(self, held: list[Tensor], x: Tensor) -> dict[str, Tensor]:
-        """Fuse the levels [..,D] and read the outputs off."""
-        fused = torch.cat(held, dim=-1) if self.config.fuse == "concat" else torch.stack(held).sum(0)
-        return self.heads(self.norm(fused), x)
 
 
 def _residual_blocks(config: HiSSConfig, level: int) -> list[ResidualBlock]:

@@ -103,7 +103,7 @@ def test_levels_are_summed_when_asked():
     net, x = make(fuse="sum"), sequence(33)
     held = net._hold([net.levels[0](x), torch.ones(1, 8, 4).double(), torch.ones(1, 2, 4).double()])
     summed = net.norm(held[0] + held[1] + held[2])
-    torch.testing.assert_close(net._read(held, x)["return"], net.heads(summed, x)["return"])
+    torch.testing.assert_close(net.read(held, x)["return"], net.heads(summed, x)["return"])
     assert net.heads.readout.in_features == 4
 
 
