@@ -5,7 +5,7 @@ bar. It sees no table, so it cannot look ahead. The same compiled functions run 
 a whole table (``scan``), hence both give the same bits. A state of zeros means "no history yet", and every
 feature is finite from the first bar on: short history is used as far as it reaches.
 
-A feature is a name, or a name and an argument: a number of bars or an extra column of the bars.
+A feature is a name, or a name and an argument: a number of bars, a harmonic or an extra column of the bars.
 
 ===========================  ==========================================================================
 ``log_return``               ln(c_t / c_{t-1}), 0 at the first bar
@@ -21,6 +21,7 @@ A feature is a name, or a name and an argument: a number of bars or an extra col
 ``rsi:n``                    Wilder's relative strength index, 0 … 100, 50 when nothing moved
 ``hour_sin hour_cos``        time of day of the close (UTC) as an angle
 ``weekday_sin weekday_cos``  time of week of the close, from Monday 00:00 UTC, as an angle
+``week_sin:n week_cos:n``    n times that angle: harmonics, of which the seventh turns once a day
 ``column:NAME``              an extra column of the bars, as it is
 ``gap``                      ln(open_t / c_{t-1}), 0 at the first bar
 ``upper_wick``               root of ln(high / max(open, close))
@@ -224,7 +225,9 @@ def _volume_surprise(span: int, bar: np.ndarray, state: np.ndarray) -> float:
     VOLUME_SURPRISE,
     LOG_VOLATILITY,
     LOG_GARMAN_KLASS,
-) = range(20)
+    WEEK_SIN,
+    WEEK_COS,
+) = range(22)
 
 
 @njit(cache=True)
@@ -267,6 +270,10 @@ def _feature(kind: int, argument: int, bar: np.ndarray, state: np.ndarray) -> fl
         return _log_volatility(argument, bar, state)
     if kind == LOG_GARMAN_KLASS:
         return _log_garman_klass(argument, bar, state)
+    if kind == WEEK_SIN:
+        return math.sin(argument * _week_angle(bar))
+    if kind == WEEK_COS:
+        return math.cos(argument * _week_angle(bar))
     return bar[argument]  # COLUMN: the argument is its place in the bar
 
 
@@ -297,7 +304,7 @@ class Feature:
 
     kind: int
     argument: str = ""
-    """What follows the colon: nothing, ``bars`` or ``column``."""
+    """What follows the colon: nothing, ``bars``, ``times`` or ``column``."""
     slots: Callable[[int], int] = lambda n: 0
     """Slots of state, from the argument."""
     history: Callable[[int], int] = lambda n: 0
@@ -326,9 +333,11 @@ FEATURES: Mapping[str, Feature] = {
     "volume_surprise": Feature(VOLUME_SURPRISE, "bars", slots=lambda n: 2, history=lambda n: 3 * n),
     "log_volatility": Feature(LOG_VOLATILITY, "bars", slots=lambda n: 4, history=lambda n: 3 * n),
     "log_garman_klass": Feature(LOG_GARMAN_KLASS, "bars", slots=lambda n: 2, history=lambda n: 3 * n),
+    "week_sin": Feature(WEEK_SIN, "times"),
+    "week_cos": Feature(WEEK_COS, "times"),
 }
 
-_SUFFIX = {"": "", "bars": ":BARS", "column": ":NAME"}
+_SUFFIX = {"": "", "bars": ":BARS", "times": ":TIMES", "column": ":NAME"}
 KNOWN = " ".join(name + _SUFFIX[feature.argument] for name, feature in FEATURES.items())
 
 
@@ -345,11 +354,16 @@ def _parse(name: str, columns: Sequence[str]) -> tuple[Feature, int]:
         raise FeatureError(f"unknown feature {name!r}: use one of {KNOWN}")
     if feature.argument == "" and not colon:
         return feature, 0
-    if feature.argument == "bars" and re.fullmatch(r"[1-9][0-9]{0,5}", argument):
+    if feature.argument in ("bars", "times") and re.fullmatch(r"[1-9][0-9]{0,5}", argument):
         return feature, int(argument)
     if feature.argument == "column" and argument:
         return feature, N_BAR_FIELDS + columns.index(argument)
-    spellings = {"": " alone", "bars": ":BARS with 1 to 999999 bars", "column": ":NAME of an extra column"}
+    spellings = {
+        "": " alone",
+        "bars": ":BARS with 1 to 999999 bars",
+        "times": ":TIMES with 1 to 999999 times",
+        "column": ":NAME of an extra column",
+    }
     spelling = base + spellings[feature.argument]
     raise FeatureError(f"feature {name!r} must be written {spelling}: use one of {KNOWN}")
 

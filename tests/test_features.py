@@ -29,7 +29,9 @@ from hissbt.features import (
 )
 from hissbt.timeframe import parse_timeframe
 
-EVERY = FeatureSet([name + {"": "", "bars": ":7", "column": ":rate"}[f.argument] for name, f in FEATURES.items()])
+EVERY = FeatureSet(
+    [name + {"": "", "bars": ":7", "times": ":3", "column": ":rate"}[f.argument] for name, f in FEATURES.items()]
+)
 
 
 def sp500_rows(n: int = 1500) -> np.ndarray:
@@ -181,6 +183,8 @@ def test_clock_features_are_angles_of_the_close():
         "hour_cos": np.cos(day),
         "weekday_sin": np.sin(week),
         "weekday_cos": np.cos(week),
+        "week_sin:3": np.sin(3 * week),
+        "week_cos:7": np.cos(day),
     }.items():
         assert_allclose(column(name, rows), expected, atol=1e-12)
 
@@ -314,6 +318,7 @@ def test_any_memory_layout_and_number_type_gives_the_same_values():
         ("return:-3", "must be written return:BARS"),
         ("return:1h", "must be written return:BARS"),
         ("return:99999999999999999999", "must be written return:BARS with 1 to 999999 bars"),
+        ("week_sin:0", "must be written week_sin:TIMES"),
         ("range:5", "must be written range alone"),
         ("range:", "must be written range alone"),
         ("column", "must be written column:NAME"),
