@@ -174,9 +174,9 @@ def run_backtest(
     setup = Setup.of(
         bars, strategy, model=model, params=params, cash=cash, costs=costs, funding=funding, guards=guards
     )
-    fed, first_open = _span(bars, since, until, setup)
+    fed, first_open = span_of(bars, since, until, setup)
     trials = Trials(out)
-    with trials.trial("backtest", _config(setup, seed, fed, first_open), **_facts(setup, bars)) as trial:
+    with trials.trial("backtest", trial_config(setup, seed, fed, first_open), **trial_facts(setup, bars)) as trial:
         finished = setup.run(fed, first_open, seed)
         ledger = finished.analyzers.ledger
         trial.result |= daily_outcome(ledger.frame)
@@ -261,8 +261,11 @@ def _given_params(
     return given
 
 
-def _span(bars: Bars, since: Time | None, until: Time | None, setup: Setup):
-    """Return the bars to feed, the model's warm-up before the first one that counts, and that one's open."""
+def span_of(bars: Bars, since: Time | None, until: Time | None, setup: Setup) -> tuple[Bars, pd.Timestamp]:
+    """Return the bars to feed, the model's warm-up before the first one that counts, and that one's open.
+
+    Raises BarsError for too few bars, as ``run_backtest`` does.
+    """
     opens, warmup = bars.open_times, setup.warmup
     if len(bars) <= warmup:
         raise BarsError(
@@ -289,7 +292,7 @@ def _first_out_of_sample(opens: pd.DatetimeIndex, setup: Setup) -> int:
 # --- what is tried
 
 
-def _config(setup: Setup, seed: int, fed: Bars, first_open: pd.Timestamp) -> dict:
+def trial_config(setup: Setup, seed: int, fed: Bars, first_open: pd.Timestamp) -> dict:
     """Return all that makes this another trial than the next one, the strategy's code too."""
     return {
         **described(setup, seed),
@@ -309,7 +312,8 @@ def _code_sha256(strategy: type) -> str | None:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and Path(file).is_file() else None
 
 
-def _facts(setup: Setup, bars: Bars) -> dict:
+def trial_facts(setup: Setup, bars: Bars) -> dict:
+    """Return what the ledger of trials says of a backtest beside its config."""
     return {
         "symbol": bars.market.symbol,
         "timeframe": format_timeframe(bars.timeframe),

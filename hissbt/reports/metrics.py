@@ -83,7 +83,12 @@ def significance(ledger: pd.DataFrame, periods_per_year: int, tried: Iterable[Ou
     A trial of another length counts with the Sharpe ratio that is as unlikely over this one's; one of less than
     30 days only as one more. Probabilities of so few days are NaN, as is all that is not defined.
     """
-    returns, tried = daily_returns(ledger).to_numpy(), list(tried)
+    return significance_of(daily_returns(ledger).to_numpy(), periods_per_year, tried)
+
+
+def significance_of(returns: np.ndarray, periods_per_year: int, tried: Iterable[Outcome | None]) -> dict:
+    """Weigh daily returns [T] as ``significance`` does those of a run."""
+    tried = list(tried)
     sharpes = [
         outcome.sharpe * math.sqrt(outcome.observations / len(returns))
         for outcome in tried
