@@ -81,6 +81,11 @@ class GarchFit:
         """Return a parameter by its name, 0 where the model lacks it."""
         return dict(zip(self.model.names(), self.params, strict=True)).get(name, 0.0)
 
+    @property
+    def persistence(self) -> float:
+        """What a bar later is left of a variance above the usual; half of what is symmetric falls."""
+        return self["alpha"] + 0.5 * self["gamma"] + self["beta"]
+
     def initial_state(self) -> np.ndarray:
         """Return the state before the first row: the variance forecast for it, [1]."""
         return np.array([self.initial_variance])
@@ -103,11 +108,20 @@ class GarchFit:
 
     def forecast(self, state: np.ndarray, horizon: int) -> np.ndarray:
         """Return the volatility of each of the next ``horizon`` bars [h], from a state."""
-        persistence = self["alpha"] + 0.5 * self["gamma"] + self["beta"]  # half of what is symmetric falls
         variances = [float(state[0])]
         for _ in range(horizon - 1):
-            variances.append(self["omega"] + persistence * variances[-1])
+            variances.append(self["omega"] + self.persistence * variances[-1])
         return np.sqrt(variances)
+
+    def over(self, volatility: np.ndarray | float, horizon: int) -> np.ndarray | float:
+        """Return the volatility over the next ``horizon`` bars together, given that of the next one.
+
+        v(t+k) = omega Σ_j<k-1 p^j + p^(k-1) v(t+1) with the persistence p, summed over k = 1 … horizon: as returns
+        are uncorrelated, their variances add up.
+        """
+        powers = self.persistence ** np.arange(horizon)
+        constants = self["omega"] * np.append(0.0, np.cumsum(powers)[:-1])
+        return np.sqrt(constants.sum() + powers.sum() * np.square(volatility))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fit as values for JSON."""

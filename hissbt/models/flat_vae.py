@@ -1,8 +1,8 @@
 """The rival of the hierarchical VAE: one latent vector for the whole window, of the same total size."""
 
+from functools import partial
 from typing import Literal
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -10,6 +10,7 @@ from hissbt.errors import ConfigError
 from hissbt.models.base import NetworkConfig
 from hissbt.models.gaussian import Gaussian
 from hissbt.models.hvae import HVAEConfig, HVAENet
+from hissbt.models.size import parameter_count
 from hissbt.models.window_vae import Draw, Inference, WindowVAE, mean_and_log_scale, perceptron
 
 CHANNELS = 4
@@ -84,19 +85,13 @@ def matched(config: HVAEConfig) -> FlatVAEConfig:
     flat = FlatVAEConfig(
         **common, window=window, patch=patch, d_latent=latents, d_hidden=config.d_hidden, d_joint=1
     )
-    size = _parameters(HVAENet, config)
+    size = parameter_count(partial(HVAENet, config))
     return _widened(_widened(flat, "d_joint", size), "d_hidden", size)
 
 
 def _widened(config: FlatVAEConfig, name: str, parameters: int) -> FlatVAEConfig:
     """Return ``config`` with the width ``name`` increased as far as that many parameters allow."""
-    now = _parameters(FlatVAE, config)
+    now = parameter_count(partial(FlatVAE, config))
     wider = config.model_copy(update={name: getattr(config, name) + 1})
-    steps = (parameters - now) // (_parameters(FlatVAE, wider) - now)
+    steps = (parameters - now) // (parameter_count(partial(FlatVAE, wider)) - now)
     return FlatVAEConfig(**config.complete() | {name: getattr(config, name) + steps})
-
-
-def _parameters(network: type[WindowVAE], config: NetworkConfig) -> int:
-    """Return how many trained numbers a network has."""
-    with torch.device("meta"):  # no memory, no random numbers drawn
-        return sum(parameter.numel() for parameter in network(config).parameters())

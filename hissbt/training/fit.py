@@ -53,21 +53,27 @@ def train(
     span = {"start": bars.frame.index[0].isoformat(), "end": bars.frame.index[-1].isoformat()}
     with Trials(runs).trial("fit", run_id, symbol=symbol, timeframe=timeframe, span=span) as trial:
         run_lightning(module, task.loaders, task.config, checkpoints, run_id, **how)
-        with one_thread():
-            fields = task.bundle_fields(module)
-        bundle = ModelBundle(
-            kind=kind,
-            config=module.network.config.complete(),
-            timeframe=timeframe,
-            symbol=symbol,
-            training_span=span,
-            seed=task.config.seed,
-            data_sha256=bars.sha256,
-            versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
-            weights={name: tensor.numpy() for name, tensor in module.network.state_dict().items()},
-            **fields,
-        )
+        bundle = bundle_of(task, module, bars)
         bundle.save(out)
         trial.result["bundles"] = [bundle.sha256]
     shutil.rmtree(checkpoints)
     return bundle
+
+
+def bundle_of(task: ForecastTask | HVAETask, module: pl.LightningModule, bars: Bars) -> ModelBundle:
+    """Return the bundle of the trained ``module``, which of ``bars`` has seen none but those of the task."""
+    with one_thread():
+        fields = task.bundle_fields(module)
+    times = bars.frame.index
+    return ModelBundle(
+        kind=task.kind,
+        config=module.network.config.complete(),
+        timeframe=format_timeframe(bars.timeframe),
+        symbol=bars.market.symbol,
+        training_span={"start": times[0].isoformat(), "end": times[-1].isoformat()},
+        seed=task.config.seed,
+        data_sha256=bars.sha256,
+        versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+        weights={name: tensor.numpy() for name, tensor in module.network.state_dict().items()},
+        **fields,
+    )

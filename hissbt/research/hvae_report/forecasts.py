@@ -194,11 +194,8 @@ class _Prices:
         returns = np.diff(np.log(self._close))
         seen = slice(max(self._spans.seen.start - 1, 0), self._spans.seen.stop - 1)
         fit = Garch(asymmetric=True, student=True).fit(returns[seen], errors=False)
-        next_variance = np.append(np.nan, fit.filter(returns) ** 2)
-        persistence = fit["alpha"] + 0.5 * fit["gamma"] + fit["beta"]
-        powers = persistence ** np.arange(horizon)  # v(t+k) = omega Σ p^j + p^(k-1) v(t+1)
-        constants = fit["omega"] * np.append(0.0, np.cumsum(powers)[:-1])
-        return 0.5 * np.log(constants.sum() + powers.sum() * next_variance)[:, None]
+        ahead = fit.over(np.append(np.nan, fit.filter(returns)), horizon)
+        return np.log(ahead)[:, None]
 
     def _log_mean(self, window: int) -> np.ndarray:
         """Return the log [T] of the root of the mean variance of the last ``window`` bars; NaN before."""
