@@ -16,12 +16,12 @@ import pandas as pd
 
 from hissbt.atomic import file_in_the_way
 from hissbt.bars import Bars, Time, parse_time
-from hissbt.bundle import ModelBundle
 from hissbt.errors import BarsError, BundleError, ConfigError, StrategyError
 from hissbt.feeds.bulk import BarsFeed
 from hissbt.feeds.funding import Funding
 from hissbt.loop import accelerate
 from hissbt.market import Market
+from hissbt.relay import Model, RelayBundle, described_parts, load_model, parts_of
 from hissbt.reports.costs import cost_report
 from hissbt.reports.ledger import Ledger
 from hissbt.reports.metrics import (
@@ -48,7 +48,8 @@ class Run:
     folder: Path
     """Where its files are."""
     metrics: dict
-    """What metrics.json holds: in_sample, trading, significance, costs, counts, guards, buy_and_hold, forecast."""
+    """What metrics.json holds: in_sample, trading, significance, costs, counts, guards, buy_and_hold, forecast;
+    of a relay also walk_forward: one row a model that traded, in the order of their turns."""
     ledger: pd.DataFrame
     """One row a bar, see ``hissbt.reports.ledger.Ledger``."""
     trades: pd.DataFrame
@@ -64,9 +65,9 @@ class Setup:
     strategy: type[bt.Strategy]
     params: dict
     """All that are not the strategy's defaults, the model among them."""
-    bundle: ModelBundle | None
+    bundle: Model | None
     """The model, loaded."""
-    bundles: tuple[ModelBundle, ...]
+    bundles: tuple[Model, ...]
     """All models of the strategy: that one, and those in its ``model_params``."""
     market: Market
     costs: Costs
@@ -81,7 +82,7 @@ class Setup:
         bars: Bars,
         strategy: type[bt.Strategy],
         *,
-        model: str | Path | ModelBundle | None = None,
+        model: str | Path | Model | None = None,
         params: dict | None = None,
         cash: float = 100_000.0,
         costs: Costs | Mapping | None = None,
@@ -113,7 +114,7 @@ class Setup:
 
     @property
     def trained_until(self) -> pd.Timestamp | None:
-        """The last close that any of the models was trained on."""
+        """The last close that any of the models was trained on; of a relay, that its first part was."""
         return max((parse_time(bundle.training_span["end"]) for bundle in self.bundles), default=None)
 
     def run(self, bars: Bars, since: pd.Timestamp, seed: int) -> bt.Strategy:
@@ -137,7 +138,7 @@ def run_backtest(
     bars: Bars,
     strategy: type[bt.Strategy],
     *,
-    model: str | Path | ModelBundle | None = None,
+    model: str | Path | Model | None = None,
     params: dict | None = None,
     since: Time | None = None,
     until: Time | None = None,
@@ -225,16 +226,16 @@ def _check_cash(cash: float) -> None:
         raise ConfigError(f"cash is {cash}: write an amount above 0")
 
 
-def _load_bundle(model: str | Path | ModelBundle | None) -> ModelBundle | None:
-    if not (model is None or isinstance(model, str | Path | ModelBundle)):
+def _load_bundle(model: str | Path | Model | None) -> Model | None:
+    if not (model is None or isinstance(model, str | Path | Model)):
         raise BundleError(f"the model cannot be {model!r}: name the folder of a bundle")
-    return ModelBundle.load(model) if isinstance(model, str | Path) else model
+    return load_model(model) if isinstance(model, str | Path) else model
 
 
 def _given_params(
     strategy: type[bt.Strategy],
-    bundle: ModelBundle | None,
-    bundles: Sequence[ModelBundle],
+    bundle: Model | None,
+    bundles: Sequence[Model],
     bars: Bars,
     params: dict,
 ) -> dict:
@@ -317,7 +318,7 @@ def trial_facts(setup: Setup, bars: Bars) -> dict:
     return {
         "symbol": bars.market.symbol,
         "timeframe": format_timeframe(bars.timeframe),
-        "bundles": [bundle.sha256 for bundle in setup.bundles],
+        "bundles": [part.sha256 for bundle in setup.bundles for part in parts_of(bundle)],
         "source": described_bars(bars),
     }
 
@@ -346,7 +347,29 @@ def _metrics(finished: bt.Strategy, setup: Setup, in_sample: bool) -> dict:
         "guards": guard_record(finished),
         "buy_and_hold": trading_metrics(*buy_and_hold(ledger.frame, costs.taker, inverse), days),
         "forecast": setup.bundle and forecast_metrics(ledger.frame, setup.bundle.horizon),
+        **({"walk_forward": _turns(finished, setup.bundle)} if isinstance(setup.bundle, RelayBundle) else {}),
     }
+
+
+def _turns(finished: bt.Strategy, relay: RelayBundle) -> list[dict]:
+    """Return what each model was trained on, how many bars it traded, and with what return."""
+    ledger = finished.analyzers.ledger.frame
+    opens = ledger["close_time"] - finished.data.bars.timeframe  # whoever decided before a bar opened trades it
+    growth = ledger["value"] / ledger["value"].shift(fill_value=ledger.attrs["start_value"])
+    rows = []
+    for number, traded in growth.groupby(relay.in_charge(opens.map(pd.Timestamp.timestamp).to_numpy())):
+        part = relay.parts[number]
+        rows.append(
+            {
+                "since": opens[traded.index[0]].isoformat(),
+                "trained_from": part.bundle.training_span["start"],
+                "trained_until": part.bundle.training_span["end"],
+                "bars": len(traded),
+                "total_return": float(traded.prod() - 1),
+                "sha256": part.bundle.sha256,
+            }
+        )
+    return rows
 
 
 def _is_inverse(market: Market) -> bool:
@@ -427,10 +450,13 @@ def _source(strategy: type) -> str:
     return f"{file or strategy.__module__}:{strategy.__qualname__}"
 
 
-def described_bundle(bundle: ModelBundle) -> dict:
-    """Return which model this is, as JSON can hold it."""
+def described_bundle(bundle: Model) -> dict:
+    """Return which model this is, as JSON can hold it; of a relay, its parts too."""
     names = ("sha256", "kind", "symbol", "timeframe", "horizon", "training_span", "data_sha256", "seed")
-    return {name: getattr(bundle, name) for name in names}
+    found = {name: getattr(bundle, name) for name in names}
+    if isinstance(bundle, RelayBundle):
+        found |= {"embargo": bundle.embargo, "parts": described_parts(bundle)}
+    return found
 
 
 def _describe_funding(funding: Funding, broker: bt.BrokerBase) -> dict:
@@ -446,6 +472,6 @@ def _describe_funding(funding: Funding, broker: bt.BrokerBase) -> dict:
 
 def _plain(value: object) -> object:
     """Return a param as JSON can hold it."""
-    if isinstance(value, ModelBundle):
+    if isinstance(value, Model):
         return {"sha256": value.sha256}
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)

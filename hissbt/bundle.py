@@ -88,7 +88,7 @@ class ModelBundle:
         content = self._content(weights)
         _validated(content, "the bundle to save", "correct it before saving")
         with atomic_folder(path) as folder:
-            (folder / CONTENT_FILE).write_text(_canonical_text(content), encoding="utf-8")
+            (folder / CONTENT_FILE).write_text(canonical_text(content), encoding="utf-8")
             (folder / WEIGHTS_FILE).write_bytes(weights)
 
     @staticmethod
@@ -129,10 +129,10 @@ class ModelBundle:
         fields = {name: value for name, value in vars(self).items() if name != "weights"} | {
             "schema_version": SCHEMA_VERSION,
             "normalizer": self.normalizer.to_dict(),
-            "weights_sha256": _sha256(weights),
+            "weights_sha256": sha256_of(weights),
         }
         content = json.loads(to_json(fields))
-        return content | {"sha256": _sha256(_canonical_text(content).encode())}
+        return content | {"sha256": sha256_of(canonical_text(content).encode())}
 
 
 # --- what bundle.json must look like ------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def _read_content(path: Path) -> _Schema:
         )
     schema = _validated(content, f"the bundle {path}", _REPLACE)
     stated = content.pop("sha256")
-    if stated != _sha256(_canonical_text(content).encode()):
+    if stated != sha256_of(canonical_text(content).encode()):
         raise BundleError(f"{CONTENT_FILE} in the bundle {path} was altered after it was saved: {_REPLACE}")
     return schema
 
@@ -225,7 +225,7 @@ def _read_content(path: Path) -> _Schema:
 def _read_weights(path: Path, stated_sha256: str) -> dict[str, np.ndarray]:
     """Return the arrays; nothing in the file is looked at before its hash has been checked."""
     weights = _read_file(path, WEIGHTS_FILE)
-    if _sha256(weights) != stated_sha256:
+    if sha256_of(weights) != stated_sha256:
         raise BundleError(f"{WEIGHTS_FILE} in the bundle {path} is damaged or of another bundle: {_REPLACE}")
     try:
         return safetensors.numpy.load(weights)
@@ -247,9 +247,11 @@ def _finite(text: str) -> float:
     return value
 
 
-def _canonical_text(content: dict[str, Any]) -> str:
+def canonical_text(content: dict[str, Any]) -> str:
+    """Return ``content`` as JSON whose bytes depend on nothing else."""
     return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
-def _sha256(data: bytes) -> str:
+def sha256_of(data: bytes) -> str:
+    """Return the sha256 of ``data``, in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

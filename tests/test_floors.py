@@ -12,7 +12,7 @@ FLOORS = (  # from the ground up
     "errors atomic settings timeframe version lean evidence trials",
     "market models",
     "bars trading",
-    "features targets candles econometrics feeds reports bundle",
+    "features targets candles econometrics feeds reports bundle relay",
     "training stream loop",
     "indicators backtest",
     "research live",

@@ -1,7 +1,8 @@
 """The regimes of a trained switching network as Backtrader lines."""
 
-from hissbt.bundle import ModelBundle
 from hissbt.indicators.streamed import StreamedIndicator
+from hissbt.relay import Model
+from hissbt.stream.relay import regimes_ascending
 
 
 class Regime(StreamedIndicator):
@@ -27,13 +28,8 @@ class Regime(StreamedIndicator):
         return f"regime{bull}", f"regime{bear}", "expected_return", "volatility"
 
 
-def bull_and_bear(bundle: ModelBundle) -> tuple[int, int]:
-    """Return the numbers of the bull and of the bear regime of a switching bundle.
-
-    Training writes the return that each regime expects, on average over the validation span, to the bundle's
-    metrics as ``regime_returns``: bull is the highest, bear the lowest. A bundle without them was trained on
-    labels, of which 0 is bear and the highest bull.
-    """
-    returns = bundle.metrics.get("regime_returns") or range(bundle.config["n_regimes"])
-    numbers = sorted(range(len(returns)), key=returns.__getitem__)
+def bull_and_bear(bundle: Model) -> tuple[int, int]:
+    """Return the numbers of the bull and of the bear regime of a switching model: the regimes with the highest
+    and the lowest expected return, see ``regimes_ascending``. Those of a relay are in that order already."""
+    numbers = regimes_ascending(bundle)
     return numbers[-1], numbers[0]

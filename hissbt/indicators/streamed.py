@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 from backtrader.indicator import IndicatorBase
 
-from hissbt.bundle import ModelBundle
 from hissbt.errors import BarsError, BundleError
 from hissbt.indicators.stepped import SteppedIndicator, close_time_s
-from hissbt.stream import Stream, cached_scan
+from hissbt.relay import Model, load_model
+from hissbt.stream import cached_scan, open_stream
 from hissbt.timeframe import is_intraday
 
 
 class StreamedIndicator(SteppedIndicator):
     """An indicator whose lines are the outputs of a Stream.
 
-    Param ``model``: the folder of a bundle, or a ModelBundle. The lines are NaN and the strategy waits until the
-    bundle's ``warmup`` bars have been seen. A bar that is shown again (replay, or a call because another feed
-    moved) is computed again from the state before it, so every run mode of Backtrader gives the same numbers.
+    Param ``model``: a bundle, a relay of bundles, or the folder of one. The lines are NaN and the strategy waits
+    until the bundle's ``warmup`` bars have been seen. A bar that is shown again (replay, or a call because another
+    feed moved) is computed again from the state before it, so every run mode of Backtrader gives the same numbers.
 
     Params ``reset_after`` and ``rewarm``: after how long a stretch without bars, or with every session, the model
     starts afresh (by default never), and whether the lines are NaN after that until the warm-up has passed again,
@@ -56,13 +56,13 @@ class StreamedIndicator(SteppedIndicator):
     def __init__(self):
         bundle = load_bundle(self.p.model, self.kind)
         opens = _session_opens(self.data) if self.p.reset_after == "session" else None
-        self._stream = Stream(bundle, self.p.reset_after, self.p.rewarm, opens, self.regimes)
+        self._stream = open_stream(bundle, self.p.reset_after, self.p.rewarm, opens, self.regimes)
         self._columns = self._places()
         self._attach(self._stream, self._stream.fields[1:], bundle.warmup)
 
     @property
-    def bundle(self) -> ModelBundle:
-        """The bundle behind the lines."""
+    def bundle(self) -> Model:
+        """The bundle or relay behind the lines."""
         return self._stream.bundle
 
     def _names(self) -> tuple[str, ...]:
@@ -115,12 +115,12 @@ def _session_opens(data) -> np.ndarray | None:
     return bars.market.session_opens(bars.open_times[0])
 
 
-def load_bundle(model: ModelBundle | str | Path | None, kind: str | None) -> ModelBundle:
-    """Return the bundle that a ``model`` param means; ``kind`` states which it has to be, if that matters."""
+def load_bundle(model: Model | str | Path | None, kind: str | None) -> Model:
+    """Return what a ``model`` param means; ``kind`` states which family it has to be, if that matters."""
     if model is None:
         raise BundleError("no model given: pass model= the folder of a bundle that `hissbt train` wrote")
-    if not isinstance(model, ModelBundle):
-        return ModelBundle.load(model, kind=kind)
+    if not isinstance(model, Model):
+        return load_model(model, kind)
     if kind is not None and model.kind != kind:
         raise BundleError(f"this is a {model.kind} bundle, not {kind}: use hissbt.Forecast for any forecaster")
     return model

@@ -2,6 +2,7 @@
 
 from hissbt.stream.cache import cached_scan
 from hissbt.stream.plan import OUTPUTS
+from hissbt.stream.relay import RelayStream, open_stream
 from hissbt.stream.stream import Stream
 
-__all__ = ["OUTPUTS", "Stream", "cached_scan"]
+__all__ = ["OUTPUTS", "RelayStream", "Stream", "cached_scan", "open_stream"]

@@ -20,14 +20,15 @@ from safetensors import SafetensorError
 
 from hissbt import features, targets
 from hissbt.atomic import atomic_file
-from hissbt.stream import kernels, networks, plan
+from hissbt.stream import kernels, networks, plan, relay
+from hissbt.stream.relay import RelayStream
 from hissbt.stream.stream import Stream
 
 FEWEST_BARS = 10_000  # below this, to compute is as quick as to look it up
 MOST_BYTES = 2**30  # the entries used longest ago go first
 
 
-def cached_scan(stream: Stream, rows: np.ndarray) -> np.ndarray:
+def cached_scan(stream: Stream | RelayStream, rows: np.ndarray) -> np.ndarray:
     """Return ``stream.scan(rows)`` of a stream that has not seen a bar, from the cache where it is there.
 
     The stream is not advanced. Rows are float64 [T,6+C], outputs [T,..].
@@ -52,12 +53,12 @@ def stream_version() -> str:
     """Return a hash of the code that turns bars into outputs, and of what compiles and runs it."""
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {np.__version__}".encode())
     digest.update(llvmlite.binding.get_host_cpu_name().encode())
-    for module in (features, targets, kernels, networks, plan):
+    for module in (features, targets, kernels, networks, plan, relay):
         digest.update(Path(module.__file__).read_bytes())
     return digest.hexdigest()
 
 
-def _key(stream: Stream, rows: np.ndarray) -> str:
+def _key(stream: Stream | RelayStream, rows: np.ndarray) -> str:
     rule = (str(stream.reset_after), str(stream.rewarm), *stream.outputs)
     digest = hashlib.sha256("\n".join((stream_version(), stream.bundle_sha256, *rule)).encode())
     opens = stream.session_opens

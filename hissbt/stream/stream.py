@@ -9,7 +9,7 @@ it computes from the state before that bar, so a bar counts exactly once however
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -96,7 +96,7 @@ class Stream:
         program = self._program
         if program.D[1] == -np.inf:
             raise StreamError("there is no bar to revise: step the first bar before revising it")
-        self._check(np.asarray(bar), program.D[program.memory + 1])
+        check_bar(np.asarray(bar), program.D[program.memory + 1], self.fields)
         program.undo()
         return self.step(bar)
 
@@ -113,25 +113,11 @@ class Stream:
     def snapshot(self) -> bytes:
         """Return everything that the next bar depends on: states, chunk phase, last close time, bundle sha."""
         network, rest = self._program.state
-        header = json.dumps({"version": SNAPSHOT_VERSION, "bundle": self.bundle_sha256})
-        arrays = {"header": np.frombuffer(header.encode(), dtype=np.uint8), "network": network, "rest": rest}
-        return safetensors.numpy.save(arrays)
+        return pack_snapshot(self.bundle_sha256, network=network, rest=rest)
 
     def restore(self, snapshot: bytes) -> None:
         """Continue after the bar at which ``snapshot`` was taken."""
-        try:
-            arrays = safetensors.numpy.load(snapshot)
-            header = json.loads(arrays["header"].tobytes())
-            version, bundle_sha256 = header["version"], header["bundle"]
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise StreamError("the snapshot is damaged: start the stream afresh and warm it up") from error
-        if version != SNAPSHOT_VERSION:
-            raise StreamError(
-                f"the snapshot has schema version {version}, this hissbt reads {SNAPSHOT_VERSION}: "
-                "start the stream afresh and warm it up"
-            )
-        if bundle_sha256 != self.bundle_sha256:
-            raise StreamError("the snapshot belongs to another bundle: restore it with the bundle it came from")
+        arrays = unpack_snapshot(snapshot, self.bundle_sha256)
         for here, name in zip(self._program.state, ("network", "rest"), strict=True):
             if name not in arrays or arrays[name].shape != here.shape or arrays[name].dtype != here.dtype:
                 raise StreamError("the snapshot does not fit this bundle: start the stream afresh and warm it up")
@@ -147,18 +133,43 @@ class Stream:
             with _saying_why_it_takes_long():
                 bad = run(program.table, program.W, program.S, program.D, rows, out)
         if bad >= 0:
-            self._check(rows[bad], rows[bad - 1, 0] if bad else last_s)
+            check_bar(rows[bad], rows[bad - 1, 0] if bad else last_s, self.fields)
 
-    def _check(self, bar: np.ndarray, last_s: float) -> None:
-        """Say what is wrong with a bar, if anything is."""
-        if not np.isfinite(bar).all():
-            name = self.fields[int(np.argmin(np.isfinite(bar)))]
-            raise StreamError(f"the bar that closes at {_stamp(bar[0])} has no finite {name}: repair the bars")
-        if bar[0] <= last_s:
-            raise StreamError(
-                f"the bar that closes at {_stamp(bar[0])} does not come after the last one at "
-                f"{_stamp(last_s)}: feed bars in order, each once"
-            )
+
+def check_bar(bar: np.ndarray, last_s: float, fields: Sequence[str]) -> None:
+    """Raise StreamError, saying why, if a bar cannot follow the one that closed at ``last_s`` (unix seconds)."""
+    if not np.isfinite(bar).all():
+        name = fields[int(np.argmin(np.isfinite(bar)))]
+        raise StreamError(f"the bar that closes at {_stamp(bar[0])} has no finite {name}: repair the bars")
+    if bar[0] <= last_s:
+        raise StreamError(
+            f"the bar that closes at {_stamp(bar[0])} does not come after the last one at "
+            f"{_stamp(last_s)}: feed bars in order, each once"
+        )
+
+
+def pack_snapshot(bundle_sha256: str, **arrays: np.ndarray) -> bytes:
+    """Return a snapshot of ``arrays`` that belongs to one bundle."""
+    header = json.dumps({"version": SNAPSHOT_VERSION, "bundle": bundle_sha256})
+    return safetensors.numpy.save({"header": np.frombuffer(header.encode(), dtype=np.uint8), **arrays})
+
+
+def unpack_snapshot(snapshot: bytes, bundle_sha256: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a snapshot; raises StreamError if it is damaged or belongs to another bundle."""
+    try:
+        arrays = safetensors.numpy.load(snapshot)
+        header = json.loads(arrays["header"].tobytes())
+        version, owner = header["version"], header["bundle"]
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise StreamError("the snapshot is damaged: start the stream afresh and warm it up") from error
+    if version != SNAPSHOT_VERSION:
+        raise StreamError(
+            f"the snapshot has schema version {version}, this hissbt reads {SNAPSHOT_VERSION}: "
+            "start the stream afresh and warm it up"
+        )
+    if owner != bundle_sha256:
+        raise StreamError("the snapshot belongs to another bundle: restore it with the bundle it came from")
+    return arrays
 
 
 def _program(

@@ -9,6 +9,7 @@ from hissbt.bars import Bars
 from hissbt.bundle import ModelBundle
 from hissbt.features import FeatureSet, Normalizer
 from hissbt.models import HVAENet, SequenceNet, build_network
+from hissbt.relay import Part, RelayBundle
 from hissbt.targets import TargetScale
 from hissbt.timeframe import format_timeframe
 
@@ -52,6 +53,17 @@ def random_bundle(
         versions={},
         weights={name: tensor.numpy() for name, tensor in net.state_dict().items()},
     )
+
+
+def random_relay(bars: Bars, borders, *, embargo=0, warmup=20, **network) -> RelayBundle:
+    """Return a relay of random networks, the next in charge from the close of each bar of ``borders`` on, trained
+    on the bars to ``embargo`` before it."""
+    closes, parts = bars.frame.index, []
+    for number, border in enumerate((warmup, *borders)):
+        bundle = random_bundle(bars, seed=number, warmup=warmup, **network)
+        bundle.training_span["end"] = closes[border - embargo].isoformat()
+        parts.append(Part(closes[border], bundle))
+    return RelayBundle(tuple(parts), embargo)
 
 
 def _calibrate(net: HVAENet, x: torch.Tensor) -> None:

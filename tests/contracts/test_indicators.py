@@ -6,7 +6,7 @@ import functools
 import backtrader as bt
 import numpy as np
 import pytest
-from bundles import random_bundle
+from bundles import random_bundle, random_relay
 from indicator_contract import (
     OTHER_FUTURES,
     Case,
@@ -36,6 +36,26 @@ def forecast_case(bars: Bars, indicator: type[Forecast], folder, resets=(), **ne
         return lines
 
     return Case(indicator, {"model": str(folder / "bundle"), **dict(resets)}, direct)
+
+
+def relay_case(bars: Bars, folder) -> Case:
+    """Three models, of which the second is in charge of one bar, beside the streams of each."""
+    borders, warmup = (50, 51), 20
+    relay = random_relay(bars, borders, warmup=warmup)
+    relay.save(folder / "relay")
+    starts = [part.since for part in relay.parts[1:]]
+
+    def direct(bars: Bars) -> np.ndarray:
+        turns = [0, *bars.frame.index.searchsorted(starts), len(bars)]
+        lines = np.empty((0, 3))
+        for part, first, stop in zip(relay.parts, turns, turns[1:], strict=False):
+            warm = bars.arrays()[max(0, first - warmup + 1) : stop]
+            own = Stream(part.bundle).scan(warm) if stop > first else lines[:0]
+            lines = np.vstack([lines, own[len(own) - (stop - first) :]])
+        lines[: warmup - 1] = np.nan
+        return lines
+
+    return Case(Forecast, {"model": str(folder / "relay")}, direct)
 
 
 def regime_case(bars: Bars, folder, resets=(), returns=None, **network) -> Case:
@@ -133,6 +153,7 @@ CASES = {
     "regime of m-gru that warms up again every day": lambda bars, folder: regime_case(
         bars, folder, {"reset_after": "session", "rewarm": True}, kind="m-gru"
     ),
+    "relay": relay_case,
     "latent": latent_case,
     "latent that warms up again every day": lambda bars, folder: latent_case(
         bars, folder, {"reset_after": "session", "rewarm": True}

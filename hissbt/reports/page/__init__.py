@@ -39,9 +39,10 @@ def run_page(
 
     What a run did not have is left out: ``metrics["forecast"]``, ``metrics["significance"]`` (see
     ``hissbt.reports.metrics``, with the ``ledger_faults`` of ``Trials.verify``), ``metrics["costs"]`` (see
-    ``hissbt.reports.costs``), ``metrics["counts"]`` (how often an assumption decided), ``run["trained_until"]``,
-    ``run["funding"]``, of which symbol, expected and present are read. ``run["costs"]`` may name the ``taker`` (or
-    ``commission``) that buy-and-hold pays, and the ``contract``.
+    ``hissbt.reports.costs``), ``metrics["counts"]`` (how often an assumption decided), ``metrics["walk_forward"]``
+    (the models of a relay that traded), ``run["trained_until"]``, ``run["funding"]``, of which symbol, expected
+    and present are read. ``run["costs"]`` may name the ``taker`` (or ``commission``) that buy-and-hold pays, and
+    the ``contract``.
     """
     path = Path(path)
     costs = run.get("costs", {})
@@ -56,6 +57,7 @@ def run_page(
             section("Costs", sections.costs(ledger, metrics.get("costs") or {}, fills)),
             section("Months", sections.months(ledger)),
             section("Metrics", sections.metrics(metrics)),
+            *([section("Models", sections.models(turns))] if (turns := metrics.get("walk_forward")) else []),
             section("Guards", sections.guards(ledger, guards)),
             section("Trades", sections.trades(trades)),
             section("Provenance", sections.provenance(run)),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from hissbt.bars import Bars
+from hissbt.bars import Bars, parse_time
 from hissbt.reports.page import tables
 from hissbt.reports.page.account import account_chart
 from hissbt.reports.page.costs import cost_chart, waterfall_chart
@@ -74,6 +74,21 @@ def metrics(found: Mapping) -> str:
         heading = f"Forecasts of the next {forecast['horizon']} bars, at {forecast['n']:,} closes"
         beside.append(f"<h3>{heading}</h3>{tables.forecast_table(forecast)}")
     return pair(strategy, "".join(beside)) if beside else strategy
+
+
+def models(turns: Sequence[Mapping]) -> str:
+    """Return which model of a relay traded from when on, what it was trained on, and how that went."""
+    gained = sum(turn["total_return"] > 0 for turn in turns)
+    unseen = all(parse_time(turn["trained_until"]) <= parse_time(turn["since"]) for turn in turns)
+    remark = note(
+        [
+            f"{len(turns):,} models traded one after the other; {gained:,} of them gained net of costs.",
+            "Each was trained only on bars that had closed before the first bar that it traded."
+            if unseen
+            else "The first was trained on bars that it traded.",
+        ]
+    )
+    return remark + tables.turns_table(turns)
 
 
 def guards(ledger: pd.DataFrame, record: Sequence[Mapping]) -> str:

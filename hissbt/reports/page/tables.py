@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from hissbt.bars import parse_time
 from hissbt.reports.page.markup import row, table
 from hissbt.reports.page.spans import guard_spans
 from hissbt.reports.page.text import NOTHING, bp, chance, escape, fixed, known, money, number, percent, time, words
@@ -177,6 +178,23 @@ def guards_table(ledger: pd.DataFrame, record: Sequence[Mapping]) -> str:
             )
         )
     return table(["Guard", "Times", "Bars", "First (UTC)", "Last until (UTC)", "Worst", "Largest overshoot"], rows)
+
+
+def turns_table(turns: Sequence[Mapping]) -> str:
+    """Return one row a model of a relay, in the order of their turns."""
+    stamps = ("since", "trained_from", "trained_until")
+    rows = [
+        row(
+            [
+                *(time(parse_time(turn[name])) for name in stamps),
+                f"{turn['bars']:,}",
+                percent(turn["total_return"]),
+                escape(turn["sha256"][:12]),
+            ]
+        )
+        for turn in turns
+    ]
+    return table(["Traded from (UTC)", "Trained from", "Trained until", "Bars", "Net return", "Model"], rows)
 
 
 def counts_table(counts: Mapping) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 from time import perf_counter
 
 from hissbt.bars import Bars
-from hissbt.bundle import ModelBundle
 from hissbt.errors import AuditError, BarsError
+from hissbt.relay import Model
 from hissbt.research.audit.causality import RUNS_A_CUT, causality, cuts_of, phases
 from hissbt.research.audit.habits import resumes, same_again, same_in_all_modes, warms_up
 from hissbt.research.audit.loader import audit_loader
@@ -38,7 +38,7 @@ def audit(
     target: type,
     bars: Bars,
     *,
-    model: str | Path | ModelBundle | None = None,
+    model: str | Path | Model | None = None,
     params: Mapping | None = None,
     cuts: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hissbt.bars import Bars
-from hissbt.bundle import ModelBundle
 from hissbt.errors import AuditError, HissbtError
+from hissbt.relay import Model
 from hissbt.research.audit.futures import noisy
 from hissbt.research.audit.probe import AT_ONCE, BAR_BY_BAR, BLIND, FORGETFUL
 from hissbt.research.audit.records import Difference, Record, compare
 from hissbt.research.audit.report import Status, Verdict
-from hissbt.stream import Stream
+from hissbt.stream import open_stream
 
 SETTLED = 1e-4  # relative difference that counts as none when histories of two lengths are compared
 _JUDGED = 256  # bars after the warm-up on which they are
@@ -55,19 +55,19 @@ def same_in_all_modes(record: Recorder, bars: Bars) -> Verdict:
     return Verdict(name, "pass", f"{told}, and with exactbars=1")
 
 
-def resumes(bundles: Sequence[ModelBundle], bars: Bars, period: int) -> Verdict:
+def resumes(bundles: Sequence[Model], bars: Bars, period: int) -> Verdict:
     """Save each model's state at every phase of its blocks, and go on from it in a fresh stream."""
     name = "state resume"
     if not bundles:
         return Verdict(name, "not applicable", "there is no model whose state could be saved")
     for bundle in bundles:
-        stream = Stream(bundle)
+        stream = open_stream(bundle)
         rows = bars.arrays(stream.fields[6:])
-        whole = Stream(bundle).scan(rows)
+        whole = open_stream(bundle).scan(rows)
         start = max(1, len(rows) - 2 * period)
         stream.scan(rows[:start])
         for cut in range(start, min(start + period, len(rows))):
-            resumed = Stream(bundle)
+            resumed = open_stream(bundle)
             resumed.restore(stream.snapshot())
             if not np.array_equal(resumed.scan(rows[cut:]), whole[cut:], equal_nan=True):
                 text = f"a {bundle.kind} restored after {cut} bars goes on otherwise"

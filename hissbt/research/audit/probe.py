@@ -16,10 +16,10 @@ import numpy as np
 
 from hissbt.backtest import Setup
 from hissbt.bars import Bars
-from hissbt.bundle import ModelBundle
 from hissbt.errors import AuditError, HissbtError
 from hissbt.feeds.bulk import BarsFeed
 from hissbt.loop import accelerate
+from hissbt.relay import Model, load_model
 from hissbt.research.audit.records import ORDER, POSITION, Record
 
 # What Cerebro is told. In the first all of history is in memory from the first bar on, which a leak needs most.
@@ -30,7 +30,7 @@ FORGETFUL = {"exactbars": 1}
 
 
 def probe_of(
-    target: type, bars: Bars, model: str | Path | ModelBundle | None, params: Mapping
+    target: type, bars: Bars, model: str | Path | Model | None, params: Mapping
 ) -> IndicatorProbe | StrategyProbe:
     """Return what runs ``target``, a Backtrader indicator or strategy, over bars of this market.
 
@@ -43,7 +43,7 @@ def probe_of(
     raise AuditError(f"{target!r} is no Backtrader indicator or strategy: pass a class of one of them")
 
 
-def _given(indicator: type[bt.Indicator], model: str | Path | ModelBundle | None, params: Mapping) -> dict:
+def _given(indicator: type[bt.Indicator], model: str | Path | Model | None, params: Mapping) -> dict:
     """Return the params of an indicator, its model loaded once for all runs."""
     given = {**params, **({} if model is None else {"model": model})}
     known = indicator.params._getkeys()
@@ -52,7 +52,7 @@ def _given(indicator: type[bt.Indicator], model: str | Path | ModelBundle | None
             f"{indicator.__name__} has no parameter {unknown[0]!r}: it has {', '.join(known) or 'none'}"
         )
     if isinstance(given.get("model"), str | Path):
-        given["model"] = ModelBundle.load(given["model"])
+        given["model"] = load_model(given["model"])
     return given
 
 
@@ -62,7 +62,7 @@ class IndicatorProbe:
     def __init__(self, indicator: type[bt.Indicator], params: dict):
         self.name = indicator.__name__
         used = {**indicator.params._getpairs(), **params}.values()
-        self.bundles = tuple(value for value in used if isinstance(value, ModelBundle))
+        self.bundles = tuple(value for value in used if isinstance(value, Model))
         self._make = partial(indicator, **params)
 
     def record(self, bars: Bars, mode: Mapping = AT_ONCE, beside: Bars | None = None) -> Record:
