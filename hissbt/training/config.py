@@ -2,6 +2,7 @@
 
 import math
 import tomllib
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,6 +12,10 @@ from hissbt.errors import ConfigError
 from hissbt.settings import Settings
 
 Weight = Annotated[float, Field(ge=0)]
+
+_PRESETS = files("hissbt.training") / "presets"
+
+EASIEST = 0.25  # share of the windows' length, or of the windows, that a curriculum begins with
 
 
 class RunConfig(Settings):
@@ -31,12 +36,19 @@ class RunConfig(Settings):
     lr: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: float = Field(1.0, gt=0)
+    averaging: Literal["none", "swa", "ema"] = "none"  # which mean of the weights is judged, and kept
+    ema_decay: float = Field(0.98, ge=0, lt=1)  # of the weights' exponential mean a batch, with ema
     seed: int = Field(0, ge=0, lt=2**32)  # what numpy's generator takes
 
     @property
     def steps(self) -> int:
         """Batches of the whole run, if nothing stops it early."""
         return self.epoch_steps * self.max_epochs
+
+    @property
+    def falling_steps(self) -> int:
+        """Batches over which the learning rate falls; to average with equal weights it stays from there on."""
+        return self.steps // 2 if self.averaging == "swa" else self.steps
 
     @field_validator("network")
     @classmethod
@@ -52,6 +64,8 @@ class TrainingConfig(RunConfig):
     horizon: int = Field(1, ge=1)  # bars that a forecast looks ahead
     window: int = Field(256, ge=2)  # bars of one training sequence
     burn_in: int = Field(64, ge=0)  # first bars of a window that warm the state and carry no loss
+    # What comes first, short windows or calm ones: over the first half of the epochs it grows to all there are
+    curriculum: Literal["none", "length", "volatility"] = "none"
     loss_weights: tuple[Weight, Weight, Weight] | Literal["learned"] = Field(
         (1.0, 1.0, 1.0), description="learned, or a list of three numbers from 0 on: return, direction, volatility"
     )
@@ -61,6 +75,21 @@ class TrainingConfig(RunConfig):
         if self.burn_in >= self.window:
             raise ValueError(f"burn_in {self.burn_in} must be less than window {self.window}: set both")
         return self
+
+    @property
+    def growth_epochs(self) -> int:
+        """Epochs of the curriculum, whose validation loss does not count; one at least comes after them."""
+        return 0 if self.curriculum == "none" else min(math.ceil(self.max_epochs / 2), self.max_epochs - 1)
+
+    def share(self, epoch: int) -> float:
+        """Return how much of what the curriculum withholds is there in an epoch, counted from 0.
+
+        It grows linearly: the competence of Platanios et al., "Competence-based Curriculum Learning for Neural
+        Machine Translation", NAACL 2019, eq. 6.
+        """
+        if epoch >= self.growth_epochs:
+            return 1.0
+        return EASIEST + (1 - EASIEST) * epoch / self.growth_epochs
 
 
 class LatentConfig(RunConfig):
@@ -90,11 +119,23 @@ class LatentConfig(RunConfig):
         return min(1.0, (step + 1) / max(self.warmup_share * self.steps, 1.0))
 
 
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """Read settings from a TOML file; raises ConfigError if it is missing or not TOML."""
+def presets() -> list[str]:
+    """Return the names of the settings that come with the package."""
+    return sorted(path.name.removesuffix(".toml") for path in _PRESETS.iterdir())
+
+
+def read_settings(source: str | Path) -> dict[str, Any]:
+    """Read settings from a TOML file, or from the preset of that name, which goes before a file of it.
+
+    Raises ConfigError if there is neither, or if the file is not TOML.
+    """
+    path = _PRESETS / f"{source}.toml" if str(source) in presets() else Path(source)
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read the config file {path}: {error.strerror}") from error
+        names = ", ".join(presets())
+        raise ConfigError(
+            f"cannot read the config file {source}: {error.strerror}; give a file, or one of {names}"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the config file {path} is not valid TOML: {error}") from error
+        raise ConfigError(f"the config file {source} is not valid TOML: {error}") from error

@@ -11,9 +11,10 @@ from hissbt.bars import Bars
 from hissbt.features import FeatureSet, Normalizer, default_features
 from hissbt.targets import TargetScale, direction, forward_return, overlap_bars, realized_volatility
 from hissbt.training.config import TrainingConfig
+from hissbt.training.curriculum import training_windows
 from hissbt.training.splits import Split, split_in_time
 from hissbt.training.switching import column_scale, column_settings, is_switching
-from hissbt.training.windows import RandomStarts, Windows
+from hissbt.training.windows import Windows
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,18 @@ class TrainingData:
 
     def loaders(self, config: TrainingConfig) -> tuple[DataLoader, DataLoader]:
         """Return the loader of random training windows, and that of the validation span as one long window."""
-        windows = self._windows(self.split.train.start, self.split.train.stop, config.window, config.burn_in)
-        starts = RandomStarts(len(windows), config.epoch_steps * config.batch_size, config.seed)
+        train = slice(self.split.train.start, self.split.train.stop)
+        windows = self._windows(train.start, train.stop, config.window, config.burn_in)
+        starts = training_windows(config, self.targets["volatility"][train, 0].double().numpy())
         first, stop = self.split.validation.start, self.split.validation.stop
         # The bars before the validation span only warm the state.
         context = min(first, config.window)
         validation = self._windows(first - context, stop, stop - first + context, context)
-        return DataLoader(windows, batch_size=config.batch_size, sampler=starts), DataLoader(validation)
+        own = torch.Generator()  # else loaders take from the source of dropout's draws, a resumed run more often
+        return (
+            DataLoader(windows, batch_size=config.batch_size, sampler=starts, generator=own),
+            DataLoader(validation, generator=own),
+        )
 
     def _windows(self, start: int, stop: int, window: int, burn_in: int) -> Windows:
         targets = {name: target[start:stop] for name, target in self.targets.items()}

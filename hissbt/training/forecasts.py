@@ -12,19 +12,23 @@ from hissbt.targets import TargetScale
 from hissbt.training.config import TrainingConfig
 from hissbt.training.dataset import TrainingData, prepare
 from hissbt.training.lightning_module import ForecastModule
+from hissbt.training.splits import Split
 from hissbt.training.switching import regime_returns
 
 
 class ForecastTask:
-    """Any network that forecasts the return, as ``hissbt.training.fit`` wants it."""
+    """Any network that forecasts the return, as ``hissbt.training.fit`` wants it.
 
-    first_epoch = 0  # whose validation loss counts
+    Attributes: ``data``; ``loaders`` of windows and of the validation span; ``first_epoch`` whose validation loss
+    counts.
+    """
 
-    def __init__(self, kind: str, bars: Bars, settings: dict[str, Any]):
+    def __init__(self, kind: str, bars: Bars, settings: dict[str, Any], split: Split | None = None):
         """Check the settings and prepare the bars; raises ConfigError, FeatureError and BarsError as they do."""
         self.kind, self.config = kind, TrainingConfig.of(settings)
-        self.data = prepare(bars, self.config, kind)
+        self.data = prepare(bars, self.config, kind, split)
         self.loaders = self.data.loaders(self.config)
+        self.first_epoch = self.config.growth_epochs
 
     def module(self) -> ForecastModule:
         """Return a new network and its loss; weights are drawn from torch's seed."""

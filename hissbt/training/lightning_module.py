@@ -9,11 +9,15 @@ from torch import nn
 from hissbt.models import build_network
 from hissbt.models.base import MultiTaskLoss, parameter_groups
 from hissbt.models.switching import LikelihoodLoss, SwitchingNet
+from hissbt.training.averaging import averaging_callbacks
 from hissbt.training.config import RunConfig, TrainingConfig
 
 
 class TrainingModule(pl.LightningModule):
-    """Network and settings, with AdamW and a cosine schedule down to zero at the last possible step."""
+    """Network and settings, with AdamW and a cosine schedule down to zero at the last possible step.
+
+    Weights that are averaged with equal weights (``swa``) leave the schedule half-way down, where it stays.
+    """
 
     def __init__(self, network: nn.Module, config: RunConfig):
         super().__init__()
@@ -28,11 +32,16 @@ class TrainingModule(pl.LightningModule):
         """Seed what is random by epoch, so that a resumed run draws the same."""
         torch.manual_seed(self._config.seed * 1_000_003 + self.current_epoch)
 
+    def configure_callbacks(self):
+        """What averages the weights, if anything does."""
+        return averaging_callbacks(self._config)
+
     def configure_optimizers(self):
         """AdamW over the groups of the network."""
         optimizer = torch.optim.AdamW(self.parameter_groups())
+        steps, falling = self._config.steps, self._config.falling_steps
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / self._config.steps, 1.0)))
+            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step, falling) / steps))
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
