@@ -28,6 +28,7 @@ class ForecastTrial:
     epochs: int
     """Until it stopped, those after the best included."""
     seconds: float
+    """Of this process: whatever else the machine does is not counted."""
 
 
 def forecast_trial(kind: str, bars: Bars, split: Split, settings: Mapping[str, Any]) -> ForecastTrial:
@@ -36,7 +37,7 @@ def forecast_trial(kind: str, bars: Bars, split: Split, settings: Mapping[str, A
     The settings are the fields of ``TrainingConfig``. No bar is looked at beyond those that the labels of the last
     validation row read. Raises what ``hissbt.training.train`` raises, BarsError if no window fits into the rows.
     """
-    begun = time.perf_counter()
+    begun = time.process_time()
     seen = bars[: split.validation.stop + overlap_bars(settings.get("horizon", 1))]
     task = ForecastTask(kind, seen, dict(settings), split)
     if len(split.train) < task.config.window:
@@ -48,4 +49,4 @@ def forecast_trial(kind: str, bars: Bars, split: Split, settings: Mapping[str, A
     with TemporaryDirectory() as folder:
         run_lightning(module, task.loaders, task.config, Path(folder) / "run", {}, first=task.first_epoch)
     bundle = bundle_of(task, module, seen)
-    return ForecastTrial(bundle, module.trainer.current_epoch, time.perf_counter() - begun)
+    return ForecastTrial(bundle, module.trainer.current_epoch, time.process_time() - begun)

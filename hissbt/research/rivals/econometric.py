@@ -31,10 +31,10 @@ def ewma(task: Task, settings: Mapping[str, Any], seed: int) -> Forecasts:
 
 def garch(model: Garch, task: Task, settings: Mapping[str, Any], seed: int) -> Forecasts:
     """Fit ``model`` to the returns of the training rows, follow it over all bars, sum its variance ahead."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     returns = FeatureSet(["log_return"]).scan(task.bars.arrays())[: task.test.stop]
     fit = model.fit(returns[max(task.train.start, 1) : task.train.stop, 0], errors=False)  # the first bar has none
-    fit_seconds = time.perf_counter() - begun
+    fit_seconds = time.process_time() - begun
     ahead = fit.over(np.append(np.nan, fit.filter(returns[1:, 0])), task.horizon)
     state = fit.initial_state()
     facts = {
@@ -49,7 +49,7 @@ def har(terms: Sequence[Terms], task: Task, settings: Mapping[str, Any], seed: i
     """Regress the log variance on ``har_inputs`` over ``settings["windows"]``, fitted to the training rows."""
     from sklearn.linear_model import LinearRegression
 
-    begun = time.perf_counter()
+    begun = time.process_time()
     inputs = har_inputs(task.bars[: task.test.stop], terms, settings["windows"], task.train)
     rows = np.array([row for row in task.train if np.isfinite(inputs[row]).all()])
     fit = LinearRegression().fit(inputs[rows], task.log_variance[rows])
@@ -57,7 +57,7 @@ def har(terms: Sequence[Terms], task: Task, settings: Mapping[str, Any], seed: i
     known = np.isfinite(inputs).all(axis=1)
     volatility = np.full(len(inputs), np.nan)
     volatility[known] = np.sqrt(factor * np.exp(fit.predict(inputs[known])))
-    facts = {"parameters": inputs.shape[1] + 1, "fit_seconds": time.perf_counter() - begun}
+    facts = {"parameters": inputs.shape[1] + 1, "fit_seconds": time.process_time() - begun}
     return _volatility(task, volatility, facts)
 
 
@@ -88,7 +88,7 @@ def _log_mean(variance: np.ndarray, window: int, train: range) -> np.ndarray:
 def _season(bars: Bars) -> list[np.ndarray]:
     """Return 1 or 0 [T] for every weekday and hour of the close but one of each, which is the constant."""
     times = bars.frame.index
-    days = [times.weekday == day for day in range(1, 7)]
+    days = [times.day_of_week == day for day in range(1, 7)]
     hours = [times.hour == hour for hour in range(1, 24)] if is_intraday(bars.timeframe) else []
     return [np.asarray(flag, dtype=np.float64) for flag in (*days, *hours)]
 

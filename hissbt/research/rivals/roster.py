@@ -11,7 +11,7 @@ from hissbt.research.rivals.networks import HISS, network_forecast
 from hissbt.research.rivals.task import Rival
 from hissbt.timeframe import is_intraday
 
-TRAINING = {"window": 256, "burn_in": 64, "batch_size": 16, "epoch_steps": 20, "max_epochs": 16, "patience": 6}
+TRAINING = {"window": 256, "burn_in": 64, "batch_size": 16, "epoch_steps": 40, "max_epochs": 8, "patience": 3}
 QUICK_TRAINING = {"window": 64, "burn_in": 16, "batch_size": 4, "epoch_steps": 4, "max_epochs": 2}
 NETWORK_SETTINGS = (
     {"lr": 2e-3},
@@ -27,7 +27,7 @@ NETWORKS = {
     "Transformer": ("transformer", {"window_bars": 128}),
     "m-GRU": ("m-gru", {}),
     "m-LSTM": ("m-lstm", {}),
-    "m-TKAN": ("m-tkan", {"n_sublayers": 2, "sub_output": 8, "grid_size": 3}),
+    "m-TKAN": ("m-tkan", {"n_sublayers": 1, "sub_output": 4, "grid_size": 3}),
 }
 TABULAR = {
     "ridge": ("linear", tabular.ridge, None, [{"alpha": alpha} for alpha in (1.0, 100.0, 10_000.0)]),
