@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import EMAWeightAveraging
 from pydantic import Field, model_validator
 from torch.utils.data import ConcatDataset, DataLoader
 
@@ -49,7 +48,7 @@ class RegressionConfig(RunConfig):
     max_epochs: int = Field(11, ge=1)
     patience: int = Field(11, ge=1)
     loss: Literal["gaussian", "mse"] = "gaussian"
-    ema_decay: float = Field(0.98, ge=0, lt=1)  # of the averaged weights, which are those that are kept
+    averaging: Literal["none", "swa", "ema"] = "ema"
 
     @model_validator(mode="after")
     def _burn_in_fits(self):
@@ -75,10 +74,6 @@ class RegressionModule(TrainingModule):
     def parameter_groups(self) -> list[dict]:
         """State-space parameters at their own rate."""
         return parameter_groups(self.network, self._config.lr, self._config.weight_decay)
-
-    def configure_callbacks(self):
-        """Average the weights exponentially: validation and what is kept use the averages."""
-        return [EMAWeightAveraging(decay=self._config.ema_decay)]
 
     def _loss(self, batch) -> torch.Tensor:
         x, targets, mask = batch
