@@ -351,6 +351,32 @@ def test_metrics_that_are_null_in_json_are_dashes(inputs, tmp_path):
     assert not re.search(r"\bnan\b|None", text)
 
 
+def test_the_models_of_a_walk_forward_are_told_apart(inputs, tmp_path):
+    assert "Models" not in page_text(run_page(tmp_path / "page.html", **inputs))
+    turns = [
+        {
+            "since": f"2024-01-0{day}T00:00:00+00:00",
+            "trained_from": "2023-01-01T00:00:00+00:00",
+            "trained_until": "2024-01-02T00:00:00+00:00",
+            "bars": 1234,
+            "total_return": total_return,
+            "sha256": f"{day}" * 64,
+        }
+        for day, total_return in ((2, 0.05), (3, -0.01))
+    ]
+
+    def text_of(turns):
+        metrics = inputs["metrics"] | {"walk_forward": turns}
+        return page_text(run_page(tmp_path / "page.html", **inputs | {"metrics": metrics}))
+
+    text = text_of(turns)
+    assert "2 models traded one after the other; 1 of them gained net of costs." in text
+    assert "Each was trained only on bars that had closed before the first bar that it traded." in text
+    assert "1,234" in text
+    seen = text_of([turns[0] | {"since": "2024-01-01T00:00:00+00:00"}, turns[1]])
+    assert "The first was trained on bars that it traded." in seen
+
+
 def test_trades_in_other_markets_are_listed_but_not_drawn(bars, tmp_path):
     other = Bars(bars.frame * 3, Market("OTHER", calendar="XNYS"), bars.timeframe)
 
