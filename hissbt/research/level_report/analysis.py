@@ -25,7 +25,7 @@ from hissbt.training.level_probe import LevelProbe
 
 _LEAST_BARS = 200
 _LEAST_BLOCKS = 20  # of the coarsest level
-_LAGS = 1_024
+_LAGS = 2_048
 _LAG_BLOCKS = 16
 _SEED = 0
 _PACKAGES = ("arch", "scipy", "plotly", "scikit-learn")

@@ -48,7 +48,8 @@ CHOICES = (
     "What a level knows is what ridge regression makes of it: fitted on the training span with outcomes inside "
     "of it, how much it shrinks chosen on its last 30 %, judged out of sample. R² is the share of the squared "
     "error of the training span's mean that it takes away: of the log return, and of the log of the realized "
-    "variance. The network has seen the training span, so that a probe may trust it more there than it should.",
+    "variance, of which a market that is calmer than it was lets a probe take away much by little. The network "
+    "has seen the training span, so that a probe may trust it more there than it should.",
     "For the memory all inputs of one bar are moved by one deviation up or down, at random, at places all over "
     "the bars out of sample and at every phase of the coarsest blocks. Shown is how far that moves a level so "
     "many bars later, in parts of the deviation of what it holds.",
@@ -156,7 +157,8 @@ def _spectrum(results: Mapping) -> Section:
     longest = max(each["longest_period"] for each in found.values())
     remark = note(
         [
-            "A level can show periods from two of its blocks on, left of its dotted line is what the hold makes. "
+            "Equal areas are equal shares. A level can show periods from two of its blocks on: left of its dotted "
+            "line is what the hold makes. "
             f"From segments of {longest:,} bars: movements slower than that are hardly seen."
         ]
     )
@@ -165,7 +167,7 @@ def _spectrum(results: Mapping) -> Section:
 
 
 def _spectrum_chart(results: Mapping) -> Figure:
-    figure = panels(["Share of a level's power an octave, by period: equal areas are equal shares"], [300])
+    figure = panels(["Share of its power an octave, by period"], [300])
     for (name, each), hue in zip(results["spectrum"].items(), _HUES * len(results["spectrum"]), strict=False):
         _add(figure, each["periods"], each["power"], name, hue, "%{y:.1%}")
         figure.add_vline(x=each["nyquist_period"], line={"color": hue, "width": 1, "dash": "dot"})
@@ -258,16 +260,17 @@ def _memory(results: Mapping) -> Section:
         for name, each in results["memory"].items()
     ]
     remark = note(
-        ["Means over all phases: a coarse level is not moved before the block of the disturbed bar has closed."]
+        [
+            "Means over all phases: a coarse level is not moved before the block of the disturbed bar has closed. "
+            "A bar is kept until a level is moved by less than that share of the most that it was moved."
+        ]
     )
     drawn = chart("memory", _memory_chart(results), timed=False)
     return section("Memory", drawn + table(heads, rows) + remark + verdict(results["verdicts"]["Memory"]))
 
 
 def _memory_chart(results: Mapping) -> Figure:
-    figure = panels(
-        ["How far one disturbed bar moves a level, in its deviations, by bars from that one on"], [300]
-    )
+    figure = panels(["Moved by one bar, in deviations, so many bars on"], [300])
     for (name, each), hue in zip(results["memory"].items(), _HUES * len(results["memory"]), strict=False):
         response = np.array(each["response"])
         at = np.unique(np.geomspace(1, len(response), _CURVE_POINTS).astype(int))
