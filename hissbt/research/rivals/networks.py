@@ -3,8 +3,8 @@
 All have as many parameters as HiSS, within 5 %, are trained by the same loop for the same number of steps on the
 same rows, and forecast as a ``Stream`` of their bundle does in trading: one bar after another from the first.
 
-The switching networks know the distribution of the next bar only. Over a horizon of h bars their mean counts h
-times, and their variance as often as it has to for the training rows to be right on average.
+The switching networks know the distribution of the next bar only. What that means for a longer horizon is a line
+fitted to the training rows, one for the return and one for the log of the variance.
 """
 
 from collections.abc import Mapping
@@ -56,10 +56,12 @@ def network_forecast(
     rows = task.bars.arrays(stream.fields[6:])[: task.test.stop]
     mean, prob_up, volatility = stream.scan(rows).T  # each [T]
     log_variance = 2.0 * np.log(np.maximum(volatility, np.sqrt(LOWEST_VARIANCE)))
+    is_extended = one_bar and task.horizon > 1
+    if is_extended:
+        mean, log_variance = _line(task, mean, task.returns), _line(task, log_variance, task.log_variance)
     factor = smearing(log_variance[task.train], task.log_variance[task.train])
     volatility = np.sqrt(factor * np.exp(log_variance))
-    if one_bar and task.horizon > 1:
-        mean = task.horizon * mean
+    if is_extended:
         prob_up = ndtr(mean / volatility)
     stream.reset()
     facts = {
@@ -69,6 +71,12 @@ def network_forecast(
         "step_us": step_us(stream.step, rows[:_STEPS]),
     }
     return Forecasts(mean[task.judged], prob_up[task.judged], volatility[task.judged], facts)
+
+
+def _line(task: Task, said: np.ndarray, came: np.ndarray) -> np.ndarray:
+    """Return what came, as far as it is linear in what was said: both [T], fitted to the training rows."""
+    slope, intercept = np.polyfit(said[task.train], came[task.train], 1)
+    return intercept + slope * said
 
 
 def _sized(kind: str, network: Mapping[str, Any], n_features: int) -> dict[str, Any]:

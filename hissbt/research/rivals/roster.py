@@ -11,7 +11,7 @@ from hissbt.research.rivals.networks import HISS, network_forecast
 from hissbt.research.rivals.task import Rival
 from hissbt.timeframe import is_intraday
 
-TRAINING = {"window": 256, "burn_in": 64, "batch_size": 16, "epoch_steps": 40, "max_epochs": 8, "patience": 3}
+TRAINING = {"window": 256, "burn_in": 64, "batch_size": 16, "epoch_steps": 30, "max_epochs": 8, "patience": 3}
 QUICK_TRAINING = {"window": 64, "burn_in": 16, "batch_size": 4, "epoch_steps": 4, "max_epochs": 2}
 NETWORK_SETTINGS = (
     {"lr": 2e-3},
