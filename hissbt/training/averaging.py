@@ -3,7 +3,7 @@
 ``ema``  exponential mean over all batches, of which the newest weigh most
 ``swa``  equally weighted mean over the second half of the run, at the learning rate of its middle: Izmailov,
          Podoprikhin, Garipov, Vetrov, Wilson, "Averaging Weights Leads to Wider Optima and Better
-         Generalization", UAI 2018 (arXiv 1803.05407). Until then the weights are those of the last batch.
+         Generalization", UAI 2018 (arXiv 1803.05407). The losses before that half do not count.
 """
 
 import torch

@@ -50,6 +50,11 @@ class RunConfig(Settings):
         """Batches over which the learning rate falls; to average with equal weights it stays from there on."""
         return self.steps // 2 if self.averaging == "swa" else self.steps
 
+    @property
+    def averaged_epoch(self) -> int:
+        """First epoch that ends with averaged weights, if any are: the losses before it do not count."""
+        return self.falling_steps // self.epoch_steps if self.averaging == "swa" else 0
+
     @field_validator("network")
     @classmethod
     def _inputs_are_counted(cls, network: dict[str, Any]):

@@ -52,7 +52,8 @@ def run_lightning(
     """Train ``module`` on the first loader; it ends with the weights of the lowest ``val_loss`` on the second.
 
     ``folder`` holds what ``resume`` needs after an interruption, of a run of the same ``run_id``; when all went
-    well the caller removes it. The validation loss of the epochs before ``first`` does not count. One thread.
+    well the caller removes it. The validation loss of the epochs before ``first`` does not count, nor of those
+    before weights are averaged that are to be. One thread.
 
     Raises TrainingError for a loss that is not finite, or on Ctrl-C; ConfigError where there is nothing to resume.
     """
@@ -60,7 +61,7 @@ def run_lightning(
     best = _Best(folder, "best", monitor="val_loss", enable_version_counter=False)
     newest = ModelCheckpoint(folder, "last", enable_version_counter=False)
     stop = _Patience("val_loss", patience=config.patience, check_finite=True)
-    best.first = stop.first = first
+    best.first = stop.first = max(first, config.averaged_epoch)
     callbacks = [best, newest, stop]
     if progress:
         callbacks.append(TrainingProgress())
