@@ -127,12 +127,6 @@ def test_calibrated_forecasts_are_right_on_average_over_the_training_rows(data):
     assert np.mean(np.exp(known - said[:learned] - moved)) == pytest.approx(1)
 
 
-def test_networks_have_the_same_size_and_the_same_inputs(data):
-    sizes = [EVERYBODY[name].forecast(data.folds[0], 0)[1]["parameters"] for name in (HISS, *FLAT)]
-    assert max(sizes) < 1.06 * min(sizes)
-    assert data.folds[0][0].features == QUICK.features
-
-
 # --- scores
 
 
@@ -183,17 +177,19 @@ def test_a_comparison_ends_with_a_page_and_goes_on_where_it_was_killed(three, tm
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compare_volatility(three[0], QUICK, also=three[1:], out=tmp_path, workers=1, progress=stop_after_five)
+        compare_volatility(three[0], QUICK, also=three[1:2], out=tmp_path, workers=1, progress=stop_after_five)
     kept = len(list((tmp_path / ".volatility").glob("*.npz")))
     assert kept >= 5
     heard = []
     folder, results = compare_volatility(
-        three[0], QUICK, also=three[1:], out=tmp_path, workers=1, progress=lambda *told: heard.append(told)
+        three[0], QUICK, also=three[1:2], out=tmp_path, workers=1, progress=lambda *told: heard.append(told)
     )
     assert heard[0] == ("fits that were finished before", kept, heard[-1][2])
     assert heard[-1][1] == heard[-1][2] == len(list((tmp_path / ".volatility").glob("*.npz")))
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
     assert {found["name"] for found in results["rows"]} == set(EVERYBODY)
+    sizes = [found["parameters"] for found in results["rows"] if found["family"] == "network"]
+    assert max(sizes) < 1.06 * min(sizes)
     means = [found["qlike"]["mean"] for found in results["rows"]]
     assert means == sorted(means)
     for found in results["rows"]:
@@ -206,5 +202,5 @@ def test_a_comparison_ends_with_a_page_and_goes_on_where_it_was_killed(three, tm
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert all(escape(sentence) in page for sentence in results["verdicts"].values())
     assert "short run" in page
-    again = compare_volatility(three[0], QUICK, also=three[1:], out=tmp_path, workers=1)[1]
+    again = compare_volatility(three[0], QUICK, also=three[1:2], out=tmp_path, workers=1)[1]
     assert_array_equal([found["qlike"]["mean"] for found in again["rows"]], means)

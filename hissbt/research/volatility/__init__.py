@@ -64,7 +64,7 @@ def measure(
     made["versions"] |= {name: version(name) for name in _PACKAGES}
     return {
         "preset": "volatility",
-        "short": len(protocol.seeds) < len(FULL.seeds) or protocol.training != FULL.training,
+        "short": len(protocol.seeds) < len(FULL.seeds) or _steps(protocol) < _steps(FULL),
         "protocol": asdict(protocol) | {"features": list(protocol.features)},
         "data": _described(data, protocol),
         "rows": rows,
@@ -73,6 +73,13 @@ def measure(
         "provenance": made,
         "seconds": time.perf_counter() - begun,
     }
+
+
+def _steps(protocol: Protocol) -> int:
+    """Return how many batches a network is trained on."""
+    from hissbt.training.regression import RegressionConfig
+
+    return RegressionConfig.of(protocol.training).steps
 
 
 def _over_time(found: Sequence[Outlook], data: Material, protocol: Protocol) -> dict[str, Any]:

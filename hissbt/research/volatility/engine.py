@@ -113,7 +113,9 @@ def _work(
     enter = fits_on(data.bars[0], folder.parent)
     with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
         fits = Parallel(return_as="generator_unordered")(
-            delayed(_fit)(at, places[at], jobs[at], data.folds[jobs[at].fold], _config(jobs[at], protocol), enter)
+            delayed(_fit)(
+                at, places[at], jobs[at], data.folds[jobs[at].fold], _config(jobs[at], data, protocol), enter
+            )
             for at in left
         )
         for at in fits:
@@ -142,18 +144,24 @@ def _read(place: Path) -> tuple[list[Calibrated], dict]:
         return found, json.loads(str(arrays["facts"]))
 
 
-def _config(job: _Job, protocol: Protocol) -> dict[str, Any]:
+def _config(job: _Job, data: Material, protocol: Protocol) -> dict[str, Any]:
     """Return what makes a fit another trial than the next one, beside bars and rows."""
     settings = {key: value for key, value in asdict(protocol).items() if key not in _SCORING}
-    return {"preset": "volatility", "forecaster": job.forecaster.name, "seed": job.seed, "protocol": settings}
+    return {
+        "preset": "volatility",
+        "forecaster": job.forecaster.name,
+        "seed": job.seed,
+        "protocol": settings,
+        "also": [bars.sha256 for bars in data.bars[1:]],
+    }
 
 
 def _place(folder: Path, job: _Job, data: Material, protocol: Protocol, code: dict[str, Any]) -> Path:
     """Return the file of a job, named by all that its numbers depend on."""
     key = {
-        "data": [bars.sha256 for bars in data.bars],
+        "data": data.bars[0].sha256,
         "rows": [[task.train.start, task.train.stop, task.test.stop] for task in data.folds[job.fold]],
         "code": code,
-        **_config(job, protocol),
+        **_config(job, data, protocol),
     }
     return folder / f"{hashlib.sha256(to_json(key).encode()).hexdigest()}.npz"

@@ -7,8 +7,8 @@ from typing import Any
 HISS = "HiSS"
 """The forecaster that all others are compared with."""
 HAR = "HAR"
-HAR_SEASON = "HAR, range, hour and weekday"
-RIDGE, RIDGE_SAME = "ridge", "ridge, inputs of the networks"
+HAR_SEASON = "HAR + range + hour and weekday"
+RIDGE, RIDGE_SAME = "ridge", "ridge on the inputs of the networks"
 FLAT = ("flat S4D", "flat Mamba", "LSTM")
 """The networks without a hierarchy."""
 
@@ -24,8 +24,8 @@ class Protocol:
     """Finer bars are resampled to it; it is also how often returns are taken for the realized variance."""
     horizon: int = 24
     """Bars whose realized variance is forecast: a day."""
-    spans: tuple[int, ...] = (24, 168)
-    """Over which past ranges are measured, for the networks, which have a memory of their own: a day, a week."""
+    spans: tuple[int, ...] = (1, 6, 24, 72, 168)
+    """Over which past ranges are measured, for the networks, which have a memory of their own."""
     wide_spans: tuple[int, ...] = (1, 6, 24, 168, 720)
     """Over which past returns and ranges are measured, for ridge, which has none."""
     har: tuple[int, ...] = (1, 24, 168)
@@ -67,7 +67,7 @@ class Protocol:
     @property
     def features(self) -> tuple[str, ...]:
         """Inputs of the networks: the last bar, past ranges, the time of week."""
-        ranges = (f"log_range_volatility:{span}" for span in (1, *self.spans))
+        ranges = (f"log_range_volatility:{span}" for span in self.spans)
         return ("log_return", "abs_return", "log_garman_klass:1", *ranges, *self.season)
 
     @property
@@ -90,21 +90,22 @@ MINUTES = replace(
     FULL,
     timeframe="5m",
     horizon=288,
-    spans=(288, 2_016),
+    spans=(1, 12, 72, 288, 2_016),
     wide_spans=(1, 12, 72, 288, 2_016),
     har=(12, 288, 2_016),
     since=None,
     first_test=None,
-    refit_bars=8_640,
+    refit_bars=13_248,
     ridge_refit_bars=8_640,
     hiss=FULL.hiss | {"strides": (12, 24)},
+    training={"window": 2_304, "burn_in": 576, "batch_size": 8},
 )
-"""The same day from five-minute returns, with levels that hold a five-minute bar, an hour and a day."""
+"""The same day from five-minute returns, fitted anew after 46 days; levels hold five minutes, an hour, a day."""
 
 QUICK = replace(
     FULL,
     horizon=6,
-    spans=(6, 24),
+    spans=(1, 6, 24),
     wide_spans=(1, 6, 24),
     har=(1, 6, 24),
     harmonics=(1, 7),
@@ -131,7 +132,7 @@ CHOICES = (
     "moved so that it is right on average over the training rows, in logs for log-MSE and, by the mean "
     "exponential of what is left (Duan's smearing, 1983), in variances for QLIKE. All rivals are treated so, "
     "GARCH too.",
-    "EWMA, GARCH, GJR and HAR are fitted to each symbol alone, as they are defined, to hours of closes and "
+    "EWMA, GARCH, GJR and HAR are fitted to each symbol alone, as they are defined, to closes and "
     "ranges; the linear ones and the networks to all symbols at once, with one scale. Ridge has the inputs with "
     "which it does best, and again those of the networks. HAR with the harmonics of the week, pooled, shows "
     "what these alone bring.",

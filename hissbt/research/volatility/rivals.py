@@ -77,15 +77,15 @@ def forecasters(protocol: Protocol) -> tuple[Forecaster, ...]:
         Forecaster(RIDGE, "linear", partial(lines, protocol.wide_features, None)),
         Forecaster(RIDGE_SAME, "linear", partial(lines, protocol.features, None)),
         Forecaster(
-            "ridge, refitted more often",
+            "ridge refitted more often",
             "linear",
             partial(lines, protocol.wide_features, protocol.ridge_refit_bars),
         ),
-        Forecaster("HAR, range, harmonics, pooled", "linear", partial(lines, (*spans, *protocol.season), None)),
+        Forecaster("pooled HAR + range + harmonics", "linear", partial(lines, (*spans, *protocol.season), None)),
         Forecaster(
             HAR_SEASON, "econometric", partial(alone, partial(har, ("returns", "range", "season")), windows)
         ),
-        Forecaster("HAR, range", "econometric", partial(alone, partial(har, ("returns", "range")), windows)),
+        Forecaster("HAR + range", "econometric", partial(alone, partial(har, ("returns", "range")), windows)),
         Forecaster(HAR, "econometric", partial(alone, partial(har, ("returns",)), windows)),
         Forecaster(
             "GJR-t", "econometric", partial(alone, partial(garch, Garch(asymmetric=True, student=True)), {})
