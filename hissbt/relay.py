@@ -165,8 +165,6 @@ def described_parts(relay: RelayBundle) -> list[dict[str, Any]]:
             "since": part.since.isoformat(),
             "sha256": part.bundle.sha256,
             "training_span": part.bundle.training_span,
-            "seed": part.bundle.seed,
-            "data_sha256": part.bundle.data_sha256,
         }
         for part in relay.parts
     ]
