@@ -53,6 +53,12 @@ class TrainingError(HissbtError):
     exit_code = 1
 
 
+class SweepError(HissbtError):
+    """A sweep none of whose backtests could finish, or one of them that failed."""
+
+    exit_code = 1
+
+
 class AuditError(HissbtError):
     """A target that an audit cannot run.
 

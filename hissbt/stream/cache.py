@@ -24,7 +24,7 @@ from hissbt.stream import kernels, networks, plan, relay
 from hissbt.stream.relay import RelayStream
 from hissbt.stream.stream import Stream
 
-FEWEST_BARS = 10_000  # below this, to compute is as quick as to look it up
+FEWEST_BARS = 5_000  # below this there is little to save; a year of hours is in it, which sweeps run again and again
 MOST_BYTES = 2**30  # the entries used longest ago go first
 
 
