@@ -75,8 +75,13 @@ def _differences(results: Mapping) -> Section:
         for name, gap in results["differences"].items()
     ]
     seeds = [f"Seed {seed}" for seed in results["protocol"]["seeds"]]
-    heads = [f"MSE less that of {HISS}", "Mean [95 %]", "Of its MSE", "Of its MSE above the floor", f"{HISS} won"]
-    remark = note([f"Above 0 the rival's error is larger and {HISS} is better."])
+    heads = [f"MSE less that of {HISS}", "Mean", "Of its MSE", "Of its MSE above the floor", f"{HISS} won"]
+    remark = note(
+        [
+            f"Above 0 the rival's error is larger and {HISS} is better. In brackets Student's 95 % interval over "
+            "the seeds; a difference is shown where it leaves out 0."
+        ]
+    )
     return section(heading, table([*heads, *seeds], rows) + remark + verdict(results["verdicts"][heading]))
 
 

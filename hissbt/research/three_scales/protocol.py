@@ -81,7 +81,7 @@ CHOICES = (
     "changed after two networks had been compared. A hierarchy had not been shown to win on such systems before.",
     "How long to train and at which rates was set by HiSS alone, on a series of another seed (999): 300 steps of "
     "eight windows of 1,280 bars at a rate of 0.003 left it with 43 % of what can be known, less than a linear "
-    "forecast has; 800 of four windows of 768 at 0.01 took it to 72 %. No rival was looked at then; that the rates "
+    "forecast has; 800 of four windows of 768 at 0.01 took it to 72 %. No rival was looked at then; that rates "
     "suit HiSS is an advantage that rivals may not have.",
     "Every state is driven by an input of its own; only rotated, noisy sums of the inputs are seen. Labels are "
     "made of the states and noise, and are never an input.",

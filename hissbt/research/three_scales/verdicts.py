@@ -12,28 +12,31 @@ from hissbt.research.three_scales.protocol import HISS
 def verdicts(results: Mapping) -> dict[str, str]:
     """Return the sentences, by the heading that each stands under."""
     return {
-        "Hierarchy against flat": " ".join(_against(name, gap) for name, gap in results["differences"].items()),
+        "Hierarchy against flat": _against(results["differences"]),
         "Errors": _errors(results["scores"], results["system"]),
         "What each learned": _learned(results["scores"]),
         "The system": _system(results["system"]),
     }
 
 
-def _against(name: str, gap: Mapping) -> str:
-    low, high = gap["interval"]
-    won = f"lower with {gap['won']} of {len(gap['seeds'])} seeds"
-    span = f"{fixed(low, 4, '+')} to {fixed(high, 4, '+')}"
-    if low <= 0 <= high:
-        return (
-            f"{HISS} is not shown to differ from the {name}: the MSE of the {name} less that of {HISS} is "
-            f"{fixed(gap['difference'], 4, '+')} ({span}); that of {HISS} is {won}."
-        )
-    wins = low > 0
-    return (
-        f"{HISS} {'wins against' if wins else 'loses to'} the {name}: its MSE is "
-        f"{fixed(abs(gap['difference']), 4)} ({percent(abs(gap['relative']))}) {'lower' if wins else 'higher'}, "
-        f"the MSE of the {name} less that of {HISS} {span}; it is {won}."
+def _against(gaps: Mapping) -> str:
+    groups = {
+        "wins against": [name for name, gap in gaps.items() if gap["interval"][0] > 0],
+        "loses to": [name for name, gap in gaps.items() if gap["interval"][1] < 0],
+        "is not shown to differ from": [
+            name for name, gap in gaps.items() if gap["interval"][0] <= 0 <= gap["interval"][1]
+        ],
+    }
+    return " ".join(
+        f"{HISS} {outcome} {', '.join(_by_how_much(name, gaps[name]) for name in names)}."
+        for outcome, names in groups.items()
+        if names
     )
+
+
+def _by_how_much(name: str, gap: Mapping) -> str:
+    change = f"{percent(abs(gap['relative']))} {'lower' if gap['difference'] > 0 else 'higher'}"
+    return f"the {name} (MSE {change}, ahead with {gap['won']} of {len(gap['seeds'])} seeds)"
 
 
 def _errors(scores: Mapping, system: Mapping) -> str:
