@@ -6,5 +6,7 @@
 ``tabular``        ridge, random forest, boosted trees, support vectors, neighbors (scikit-learn)
 ``econometric``    GARCH, GJR, HAR with range and season
 ``networks``       HiSS, flat S4D and Mamba, LSTM, GRU, Transformer, switching networks, all of one size
+``sizes``          how wide a network has to be for a number of parameters
+``roster``         all of them, and the settings that each is tried with
 =================  =========================================================================================
 """

@@ -11,12 +11,12 @@ from hissbt.research.rivals.networks import HISS, network_forecast
 from hissbt.research.rivals.task import Rival
 from hissbt.timeframe import is_intraday
 
-TRAINING = {"window": 256, "burn_in": 64, "batch_size": 16, "epoch_steps": 30, "max_epochs": 8, "patience": 3}
+TRAINING = {"window": 256, "burn_in": 64, "batch_size": 16, "epoch_steps": 20, "max_epochs": 12, "patience": 4}
 QUICK_TRAINING = {"window": 64, "burn_in": 16, "batch_size": 4, "epoch_steps": 4, "max_epochs": 2}
 NETWORK_SETTINGS = (
     {"lr": 2e-3},
-    {"lr": 2e-3, "network": {"dropout": 0.1}},
-    {"lr": 5e-3, "network": {"dropout": 0.1}},
+    {"lr": 1e-3, "network": {"dropout": 0.1}},
+    {"lr": 4e-4, "network": {"dropout": 0.1}},
 )
 NETWORKS = {
     "HiSS": ("hiss", HISS),
@@ -87,8 +87,8 @@ def rivals(timeframe: pd.Timedelta, quick: bool = False) -> tuple[Rival, ...]:
         Rival("GARCH", "econometric", partial(garch, Garch())),
         Rival("GJR-t", "econometric", partial(garch, Garch(asymmetric=True, student=True))),
         Rival("HAR", "econometric", partial(har, ("returns",)), (windows,)),
-        Rival("HAR, range", "econometric", partial(har, ("returns", "range")), (windows,)),
-        Rival("HAR, range, season", "econometric", partial(har, ("returns", "range", "season")), (windows,)),
+        Rival("HAR + range", "econometric", partial(har, ("returns", "range")), (windows,)),
+        Rival("HAR + range + season", "econometric", partial(har, ("returns", "range", "season")), (windows,)),
         Rival("momentum", "rule", rules.momentum, tuple({"bars": bars} for bars in (short, middle, long))),
         Rival("buy and hold", "rule", rules.buy_and_hold),
         Rival("random walk", "rule", rules.random_walk),

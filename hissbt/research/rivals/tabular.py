@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from hissbt.errors import BarsError
 from hissbt.features import Normalizer
 from hissbt.research.rivals.measures import smearing, step_us
 from hissbt.research.rivals.task import Forecasts, Task
@@ -40,6 +41,7 @@ def tabular_forecast(
     """Fit ``learner`` to all training rows, or to ``most_rows`` of them, and forecast.
 
     Here ``learner`` is a function of this module; ``functools.partial`` makes a rival of it.
+    Raises BarsError for fewer rows than neighbors.
     """
     from sklearn.base import clone
 
@@ -47,6 +49,8 @@ def tabular_forecast(
     rows = np.array(task.train)
     if most_rows is not None and len(rows) > most_rows:
         rows = rows[np.linspace(0, len(rows) - 1, most_rows).astype(np.int64)]
+    if (wanted := settings.get("k", 0)) > len(rows):
+        raise BarsError(f"{len(rows)} rows to train on hold no {wanted} neighbors: give more bars")
     x = Normalizer.fit(task.x[rows])(task.x[: task.test.stop])
     regressor, classifier = learner(settings, seed)
     returns = _Regression(clone(regressor), x[rows], task.returns[rows])
