@@ -91,7 +91,7 @@ def _over_time(found: Sequence[Outlook], data: Material, protocol: Protocol) -> 
         for name in (HISS, HAR, HAR_SEASON, RIDGE)
     }
     hiss = losses.pop(HISS)
-    table = pd.DataFrame({name: np.cumsum(hiss - loss) for name, loss in losses.items()}, index=data.closes)
+    table = pd.DataFrame({name: np.cumsum(loss - hiss) for name, loss in losses.items()}, index=data.closes)
     said = named[HISS].log_variance[0].mean(axis=0)
     for name, variance in (("realized", was[0]), ("forecast", said)):
         table[name] = 100 * np.exp(variance / 2)

@@ -81,10 +81,11 @@ def _scores(results: Mapping) -> Section:
     ]
     remark = note(
         [
-            "Less is better. Means over the judged symbols; in brackets 95 % intervals, which are wide because "
-            "days of much volatility are few: what rivals have in common, the differences below do not have. "
-            f"Independent are about {results['data']['disjoint']} of the {results['data']['n']:,} labels. Seeds "
-            "alone: from the best to the worst; the forecast that is scored is their mean."
+            "Less is better. Means over the judged symbols; in brackets 95 % intervals. Differences from "
+            "HiSS, below, are surer than these, as the same days are hard for all. "
+            f"Independent are about {fixed(results['data']['disjoint'], 0)} of the {results['data']['n']:,} "
+            "labels. Seeds alone: from the best to the worst; the forecast that is scored is their mean. The "
+            "chart has the difference as a share of the rival's QLIKE, with its interval."
         ]
     )
     heads = ["", "QLIKE", "Seeds alone", "Log-MSE", "In the confidence set"]
@@ -103,9 +104,7 @@ def _seeds(values: list[float]) -> str:
 def _scores_chart(rows: list[Mapping]) -> Figure:
     from plotly.graph_objects import Scatter
 
-    figure = panels(
-        ["QLIKE less that of HiSS, as a share of the rival's, and its 95 % interval"], [26 * len(rows)]
-    )
+    figure = panels(["QLIKE of HiSS under that of"], [26 * len(rows)])
     for found in reversed([one for one in rows if "against" in one]):
         gap = found["against"]["qlike"]
         low, high = gap["interval"]
@@ -197,16 +196,21 @@ def _time(results: Mapping) -> Section:
     over = results["over_time"]
     closes = pd.Series(pd.to_datetime(over["closes"]))
     figure = panels(
-        ["Sum of HiSS's QLIKE less the rival's: falling where HiSS is better", "Volatility of a day, %"],
+        ["Lead of HiSS: summed QLIKE", "Volatility of a day, %"],
         [280, 260],
         closes,
     )
     hues = (RED, AMBER, GREEN, VIOLET)
     for (name, values), hue in zip(over["lead"].items(), hues, strict=False):
-        add_line(figure, 1, closes, pd.Series(values), f"less {name}", hue, shown="%{y:,.1f}")
+        add_line(figure, 1, closes, pd.Series(values), f"against {name}", hue, shown="%{y:,.1f}")
     for (name, values), hue in zip(over["volatility"].items(), (GRAY, BLUE), strict=True):
         add_line(figure, 2, closes, pd.Series(values), name, hue, shown="%{y:.2f}")
-    remark = note([f"Days of UTC. Below: {results['data']['judged'][0]}, what came and what HiSS had said."])
+    remark = note(
+        [
+            "Days of UTC. The lead grows where HiSS's QLIKE is below the rival's. Below: "
+            f"{results['data']['judged'][0]}, what came and what HiSS had said."
+        ]
+    )
     return section("Over time", chart("time", figure) + remark)
 
 

@@ -98,7 +98,7 @@ MINUTES = replace(
     refit_bars=13_248,
     ridge_refit_bars=8_640,
     hiss=FULL.hiss | {"strides": (12, 24)},
-    training={"window": 2_304, "burn_in": 576, "batch_size": 8},
+    training={"window": 1_536, "burn_in": 384, "batch_size": 8},
 )
 """The same day from five-minute returns, fitted anew after 46 days; levels hold five minutes, an hour, a day."""
 
