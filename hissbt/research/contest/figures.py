@@ -57,7 +57,7 @@ def score_chart(title: str, rivals: Mapping, key: str, order: Sequence[str], sca
                 )
             )
     figure.update_layout(showlegend=False, hovermode="closest")
-    figure.update_yaxes(showgrid=False, nticks=len(order))
+    figure.update_yaxes(showgrid=False, dtick=1)
     return figure
 
 

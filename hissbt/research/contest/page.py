@@ -33,7 +33,7 @@ _PARTS = (
         "qlike",
         ("log_variance",),
         "QLIKE of the forecast variance of the next {horizon} bars, less is better. Beside it the mean squared "
-        "error of its log, in which forecasts that are right on average of the variance itself are too high.",
+        "error of its log, for which a forecast of the mean of something as skew as a variance is too high.",
     ),
     _Part(
         "Returns",
@@ -51,6 +51,8 @@ _PARTS = (
         "how many independent calls the autocorrelation of the hits leaves.",
     ),
 )
+
+_BARE = ("f1", "mcc")  # shown without their intervals, for which there is no room
 
 
 def write_page(path: str | Path, results: Mapping) -> None:
@@ -109,7 +111,7 @@ def _forecasts(results: Mapping, part: _Part) -> Section:
     rows = []
     for name in order:
         found = rivals[name]
-        cells = [_score(found, part.key), *(_score(found, key) for key in part.others)]
+        cells = [_score(found, key) for key in (part.key, *part.others)]
         if direction:
             cells += [fixed(found["calibration"], 3), fixed(found["effective_size"], 0)]
         rows.append(_row(name, cells + _against(found, part.key)))
@@ -132,6 +134,8 @@ def _score(found: Mapping, key: str) -> str:
     score, unit = found["scores"].get(key), UNITS[key]
     if score is None:
         return NOTHING
+    if key in _BARE:
+        return fixed(score["mean"], unit.decimals)
     return spread(*_scaled(score["mean"], score["interval"], unit.scale), unit.decimals)
 
 

@@ -71,10 +71,21 @@ def standing(rivals: Mapping, key: str, words: str) -> str:
         parts[0] += f", {best} the first ({value})"
     for verb, names in _told(rivals, key, order).items():
         if names:
-            parts.append(f"{verb} {_listed(names)}")
-    inside = [name for name in order if rivals[name].get("tests", {}).get(key, {}).get("in_set")]
-    said = ". ".join(parts) + "."
-    return said + (f" The set that holds the best one with 95 % confidence: {_listed(inside)}." if inside else "")
+            everybody = len(names) > 1 and len(names) == len(order) - 1
+            parts.append(f"{verb} {'every other' if everybody else _listed(names)}")
+    return ". ".join(parts) + "." + _confidence(rivals, key, order)
+
+
+def _confidence(rivals: Mapping, key: str, order: Iterable[str]) -> str:
+    """Say who is left in the model confidence set, or who is not, whichever are fewer."""
+    tested = {name: test["in_set"] for name in order if (test := rivals[name].get("tests", {}).get(key))}
+    inside = [name for name, within in tested.items() if within]
+    outside = [name for name in tested if name not in inside]
+    if not outside:
+        return " The model confidence set leaves out nobody." if inside else ""
+    if len(outside) < len(inside):
+        return f" The model confidence set leaves out {_listed(outside)}."
+    return f" In the model confidence set are {_listed(inside)}."
 
 
 def _told(rivals: Mapping, key: str, order: Iterable[str]) -> dict[str, list[str]]:
