@@ -12,7 +12,7 @@ from hissbt.research.rivals.task import Task
 NAMES = (
     *("HiSS", "flat S4D", "flat Mamba", "LSTM", "GRU", "Transformer", "m-GRU", "m-LSTM", "m-TKAN"),
     *("ridge", "random forest", "boosted trees", "support vectors", "nearest neighbors"),
-    *("EWMA", "GARCH", "GJR-t", "HAR", "HAR, range", "HAR, range, season"),
+    *("EWMA", "GARCH", "GJR-t", "HAR", "HAR + range", "HAR + range + season"),
     *("momentum", "buy and hold", "random walk"),
 )
 CONSTANT = ("buy and hold", "random walk")

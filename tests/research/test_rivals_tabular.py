@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from hissbt.errors import BarsError
 from hissbt.features import default_features
 from hissbt.research.rivals import tabular
 from hissbt.research.rivals.measures import smearing, step_us
@@ -69,3 +70,8 @@ def test_smearing_makes_the_mean_of_the_ratio_one():
 def test_the_time_of_a_step_grows_with_its_work():
     short, long = (step_us(lambda n: sum(range(n)), 20 * [n]) for n in (1_000, 100_000))
     assert long > 10 * short
+
+
+def test_more_neighbors_than_rows_are_refused(task):
+    with pytest.raises(BarsError, match="600 rows"):
+        tabular.tabular_forecast(tabular.neighbors, None, task, {"k": 601}, 0)
