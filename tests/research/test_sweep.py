@@ -5,6 +5,7 @@ import sqlite3
 from contextlib import closing
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hissbt.backtest import run_backtest
@@ -114,6 +115,14 @@ def test_nothing_depends_on_bars_after_the_end(swept, bars, mine, tmp_path):
         for number, each in enumerate((bars, bars.with_values(doubled)))
     ]
     assert tables[0] == tables[1]
+
+
+def test_every_backtest_is_a_row_on_disk_also_where_a_param_has_values_of_several_kinds(bars, mine, tmp_path):
+    grid = {"every": [3, 5], "marker": ["", None]}
+    folder, results = sweep(bars[:60], mine, grid=grid, workers=1, out=tmp_path)
+    rows = pd.read_parquet(folder / "trials.parquet")
+    assert list(zip(rows["every"], rows["marker"], strict=True)) == [(3, ""), (3, "None"), (5, ""), (5, "None")]
+    assert sorted(rows["sharpe"]) == sorted(row["sharpe"] for row in results["table"])
 
 
 # --- what fails

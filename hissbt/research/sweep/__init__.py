@@ -157,8 +157,7 @@ def _measured(
     found: Mapping[int, Mapping],
     ledger: Trials,
 ) -> dict[str, Any]:
-    names = list(grid)
-    table = combinations_of(trials_of(jobs, found), names, len(seeds))
+    table = combinations_of(trials_of(jobs, found), len(seeds))
     returns = returns_of(jobs, found, len(seeds))
     best = int(table.index[0])
     judged = overfitting(returns)
@@ -177,7 +176,10 @@ def _measured(
         "backtests": len(jobs),
         "failed": {backtest: error for backtest, error in errors.items() if error is not None},
         "in_sample": until is not None and stage.first_open < until,
-        "table": _rows(table, names),
+        "table": [
+            {"params": jobs[place * len(seeds)].params, **figures}
+            for place, figures in zip(table.index, table.to_dict("records"), strict=True)
+        ],
         "significance": weighed,
         "overfitting": judged,
         "curves": _curves(returns, best),
@@ -202,12 +204,6 @@ def _tried(ledger: Trials, bars: Bars, found: Mapping[int, Mapping]) -> dict[str
     return ledger.tried(bars.market.symbol, format_timeframe(bars.timeframe)) | own
 
 
-def _rows(table: pd.DataFrame, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the table's rows, params and figures apart."""
-    rows = table.to_dict("records")
-    return [{"params": {name: row.pop(name) for name in names}, **row} for row in rows]
-
-
 def _curves(returns: pd.DataFrame, best: int) -> dict[str, Any]:
     """Return what a start of 1 has become on each day: with the best combination, and with all of them."""
     grown = (1 + returns).cumprod()
@@ -219,7 +215,7 @@ def _curves(returns: pd.DataFrame, best: int) -> dict[str, Any]:
 def _storable(trials: pd.DataFrame, grid: Mapping[str, Sequence]) -> pd.DataFrame:
     """Return the table with params of mixed kinds as texts, which Parquet can hold."""
     mixed = [name for name, values in grid.items() if len(set(map(type, values))) > 1]
-    return trials.astype(dict.fromkeys(mixed, str))
+    return trials.assign(**{name: trials[name].map(str) for name in mixed}).infer_objects()
 
 
 def _provenance(stage: Stage, bars: Bars, grid: Mapping[str, Sequence]) -> dict[str, Any]:

@@ -56,8 +56,7 @@ def _head(results: Mapping) -> str:
         f"of {results['timeframe']}."
     )
     shown = {
-        "Best": _named(best["params"]),
-        "Its Sharpe ratio": fixed(best["sharpe"], 2),
+        "Best Sharpe ratio": fixed(best["sharpe"], 2),
         "Luck of the best": fixed(weighed["luck"], 2),
         "Deflated": chance(weighed["dsr"]),
         "Overfitting": percent(judged["pbo"]) if judged else "–",
@@ -68,6 +67,7 @@ def _head(results: Mapping) -> str:
         [
             f"<h1>{escape(_title(results))}</h1>",
             f'<p class="soft">{escape(about)}</p>',
+            f"<p>Best: {escape(_named(best['params']))}.</p>",
             verdict(results["verdicts"]["best"]),
             warning(sample) if results["in_sample"] else "",
             tiles(shown),

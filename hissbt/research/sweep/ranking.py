@@ -30,21 +30,19 @@ def trials_of(jobs: Sequence[Job], outcomes: Mapping[int, Mapping]) -> pd.DataFr
                 "error": outcome["error"],
             }
         )
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, dtype=object)  # None and 24 are not NaN and 24.0
     return table.astype(dict.fromkeys(FIGURES, np.float64))
 
 
-def combinations_of(trials: pd.DataFrame, names: Sequence[str], seeds: int) -> pd.DataFrame:
-    """Return one row a combination of the params ``names``, the one with the highest Sharpe ratio first.
+def combinations_of(trials: pd.DataFrame, seeds: int) -> pd.DataFrame:
+    """Return one row a combination, the one with the highest Sharpe ratio first.
 
     Figures are means over the ``seeds`` that did not fail, whose number is ``finished``; ``sharpe_low`` and
     ``sharpe_high`` are the ends of the Sharpe ratios. Combinations without one come last, first of them those that
     never traded, then those that failed; equal ones keep the grid's order. The index is the place in the grid.
     """
-    place = np.arange(len(trials)) // seeds
-    groups = trials.groupby(place)
-    found = trials[list(names)].iloc[::seeds].reset_index(drop=True)
-    found[list(FIGURES)] = groups[list(FIGURES)].mean()
+    groups = trials.groupby(np.arange(len(trials)) // seeds)
+    found = groups[list(FIGURES)].mean()
     found["sharpe_low"], found["sharpe_high"] = groups["sharpe"].min(), groups["sharpe"].max()
     found["finished"] = seeds - groups["error"].count()
     return found.sort_values(["sharpe", "finished"], ascending=False, kind="stable", na_position="last")
