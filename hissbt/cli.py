@@ -72,6 +72,27 @@ TimeframeOption = Annotated[
 StampOption = Annotated[
     str, typer.Option(metavar="open|close", help="Whether the times in a file are those of a bar's open or close")
 ]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Settings of the training: a TOML file, or a preset by name; a wrong name prints all",
+    ),
+]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="A bundle that hissbt train wrote, if the strategy uses one"),
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="DATE", help="Trade the bars from this time on (UTC); after the training if left out"
+    ),
+]
+UntilOption = Annotated[str | None, typer.Option(metavar="DATE", help="Trade no bar from this time on (UTC)")]
+CashOption = Annotated[float, typer.Option(metavar="AMOUNT", help="Money to start with")]
+WorkersOption = Annotated[int, typer.Option(metavar="COUNT", min=1, help="Processes that work side by side")]
 RunsOption = Annotated[
     Path, typer.Option("--out", metavar="FOLDER", help="Where the new folder with the results is made")
 ]
@@ -152,7 +173,7 @@ def train(
         str | None,
         typer.Option(metavar="DATE", help="Learn from the bars before this time (UTC); else from all"),
     ] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings, in a TOML file")] = None,
+    config: ConfigOption = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -175,11 +196,8 @@ def train(
     from hissbt.console import show_bundle
     from hissbt.feeds import load_bars
     from hissbt.training import train as fit
-    from hissbt.training.config import read_settings
 
-    chosen = read_settings(config) if config else {}
-    for key, value in _parse_settings(settings).items():
-        _set_nested(chosen, key, value)
+    chosen = _training_settings(config, settings)
     loaded = load_bars(bars, timeframe=timeframe, stamp=stamp)
     bundle = fit(loaded, out, kind=model, until=train_until, settings=chosen, resume=resume)
     show_bundle(bundle, out, as_json)
@@ -189,18 +207,10 @@ def train(
 def backtest(
     strategy: StrategyArgument,
     bars: BarsOption,
-    model: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="A bundle that hissbt train wrote, if the strategy uses one"),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="DATE", help="Trade the bars from this time on (UTC); after the training if left out"
-        ),
-    ] = None,
-    until: Annotated[str | None, typer.Option(metavar="DATE", help="Trade no bar from this time on (UTC)")] = None,
-    cash: Annotated[float, typer.Option(metavar="AMOUNT", help="Money to start with")] = 100_000.0,
+    model: ModelOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    cash: CashOption = 100_000.0,
     costs: CostsOption = None,
     funding: FundingOption = None,
     settings: ParamsOption = None,
@@ -298,62 +308,234 @@ def fetch(
 
 @app.command()
 def compare(
-    bars: BarsOption,
     preset: Annotated[
-        str, typer.Option(metavar="NAME", help="What is compared: switching-paper (arXiv 2407.15236) or hvae")
-    ] = "switching-paper",
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What is compared: rivals, volatility, volatility-minutes, three-scales, switching-paper "
+            "(arXiv 2407.15236) or hvae",
+        ),
+    ] = "rivals",
+    bars: Annotated[
+        str | None,
+        typer.Option("--bars", metavar="BARS", help="As for hissbt train; three-scales makes its own series"),
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--also", metavar="BARS", help="Bars of another symbol to learn from, for volatility; may be repeated"
+        ),
+    ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(metavar="COUNT", min=1, help="Times each network is trained; 10 or, of hvae, 5 if left out"),
+        typer.Option(metavar="COUNT", min=1, help="Times each network is trained; the preset's if left out"),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Tiny networks, few seeds: what the page looks like, in minutes")
     ] = False,
-    workers: Annotated[int, typer.Option(metavar="COUNT", min=1, help="Processes that work side by side")] = 2,
+    workers: WorkersOption = 2,
     timeframe: TimeframeOption = None,
     stamp: StampOption = "open",
     out: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Compare networks with what was published of them, or with cheaper models, on your bars.
+    """Compare networks with their rivals, or with what was published of them, on your bars.
 
-    switching-paper sets the tables of that article beside yours. It needs daily bars of Bitcoin from before
-    2014-11-27 to 2024-07-05. hvae sets a hierarchical VAE beside a flat one, GARCH and Markov switching. Each
-    takes less than half an hour on two cores. Under each table a sentence says what it shows.
-    Example: hissbt compare --preset hvae --bars BTCUSDT_1h.csv.gz
+    rivals trains everybody, from buy-and-hold to a Transformer, on the same folds. volatility forecasts that of
+    the next day, volatility-minutes from bars of five minutes. three-scales sets HiSS against flat networks on a
+    made-up system. switching-paper sets the tables of that article beside yours; it needs daily bars of Bitcoin
+    from before 2014-11-27 to 2024-07-05. hvae sets a hierarchical VAE beside a flat one, GARCH and Markov
+    switching. Each takes less than an hour on two cores. Under each table a sentence says what it shows.
+    Example: hissbt compare --bars BTCUSDT_1h.csv.gz
     """
     from hissbt.console import show_comparison, work_progress
     from hissbt.feeds import load_bars
-    from hissbt.research.compare import compare as repeat
+    from hissbt.research.compare import compare as run_comparison
 
-    loaded = load_bars(bars, timeframe=timeframe, stamp=stamp)
+    loaded, *others = [
+        None if each is None else load_bars(each, timeframe=timeframe, stamp=stamp)
+        for each in (bars, *(also or ()))
+    ]
     with work_progress(as_json) as progress:
-        folder, results = repeat(
-            loaded, preset, seeds=seeds, quick=quick, out=out, workers=workers, progress=progress
+        folder, results = run_comparison(
+            loaded, preset, also=others, seeds=seeds, quick=quick, out=out, workers=workers, progress=progress
         )
     show_comparison(folder, results, as_json)
 
 
 @app.command()
+def walkforward(
+    strategy: StrategyArgument,
+    bars: BarsOption,
+    since: Annotated[str, typer.Option("--from", metavar="DATE", help="Trade the bars from this time on (UTC)")],
+    until: UntilOption = None,
+    retrain: Annotated[
+        str, typer.Option(metavar="LENGTH", help="How long a model trades before the next: 90d, or bars as 2160")
+    ] = "90d",
+    train_bars: Annotated[
+        str | None,
+        typer.Option(
+            "--rolling", metavar="LENGTH", help="Train on the newest so long, as 730d; on all before if left out"
+        ),
+    ] = None,
+    embargo: Annotated[
+        int | None,
+        typer.Option(
+            metavar="BARS", min=0, help="Bars left out before each model's turn; as long as a label if left out"
+        ),
+    ] = None,
+    warm_start: Annotated[
+        bool, typer.Option("--warm-start", help="Begin each training with the weights of the model before")
+    ] = False,
+    kind: Annotated[
+        str, typer.Option("--kind", metavar="MODEL", help="Kind of network, as for hissbt train")
+    ] = "hiss",
+    config: ConfigOption = None,
+    train_settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--train", metavar="KEY=VALUE", help="One setting of the training, as horizon=24; may be repeated"
+        ),
+    ] = None,
+    settings: ParamsOption = None,
+    cash: CashOption = 100_000.0,
+    costs: CostsOption = None,
+    funding: FundingOption = None,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", min=0, help="Of the trainings and the backtest")] = 0,
+    workers: WorkersOption = 2,
+    timeframe: TimeframeOption = None,
+    stamp: StampOption = "open",
+    out: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model anew as time goes on, and trade each bar by one that has not seen it: one backtest of all.
+
+    Models are kept in the folder of the results: the same command goes on after an interruption. All of them
+    together are the folder relay in the run, which works wherever a bundle does.
+    Example: hissbt walkforward hiss --bars BTCUSDT_1h.csv.gz --from 2023-01-01 --retrain 120d --train horizon=24
+    """
+    from hissbt.console import show_run, work_progress
+    from hissbt.feeds import load_bars, load_funding
+    from hissbt.plugins import load_strategy
+    from hissbt.research.walkforward import walk_forward
+
+    loaded, chosen = load_bars(bars, timeframe=timeframe, stamp=stamp), load_strategy(strategy)
+    with work_progress(as_json) as progress:
+        run = walk_forward(
+            loaded,
+            chosen,
+            since=since,
+            until=until,
+            retrain_every=_parse_length(retrain),
+            train_bars=None if train_bars is None else _parse_length(train_bars),
+            embargo=embargo,
+            warm_start=warm_start,
+            kind=kind,
+            settings=_training_settings(config, train_settings, "--train"),
+            params=_parse_settings(settings, example="prob_long=0.52"),
+            cash=cash,
+            costs=_parse_settings(costs, *_COST_EXAMPLE),
+            funding=load_funding(funding) if funding else None,
+            out=out,
+            seed=seed,
+            name=None if ":" in strategy else strategy,
+            workers=workers,
+            progress=progress,
+        )
+    show_run(run, as_json)
+
+
+@app.command()
+def sweep(
+    strategy: StrategyArgument,
+    bars: BarsOption,
+    grid: Annotated[
+        list[str],
+        typer.Option(
+            "--grid", metavar="KEY=VALUE,VALUE...", help="Values of a parameter, as prob_long=0.5,0.52; repeat it"
+        ),
+    ],
+    model: ModelOption = None,
+    seeds: Annotated[
+        int, typer.Option(metavar="COUNT", min=1, help="Runs of each combination, seeds from 0 on")
+    ] = 1,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    settings: ParamsOption = None,
+    cash: CashOption = 100_000.0,
+    costs: CostsOption = None,
+    funding: FundingOption = None,
+    backend: Annotated[
+        str, typer.Option(metavar="NAME", help="Who works: local processes, a dask cluster, or ray")
+    ] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of the cluster, as tcp://10.0.0.1:8786")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="COUNT", min=1, help="Local processes; one a core if left out")
+    ] = None,
+    timeframe: TimeframeOption = None,
+    stamp: StampOption = "open",
+    out: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Backtest every combination of parameters, and say how likely it is that the best of them was luck.
+
+    What has ended is kept at once: the same command goes on after an interruption, and killed workers cost only
+    what they were at. Every backtest counts as a trial.
+    Example: hissbt sweep hiss --bars BTCUSDT_1h.csv.gz --model models/btc --grid prob_long=0.5,0.52,0.54
+    """
+    from hissbt.console import show_sweep, work_progress
+    from hissbt.feeds import load_bars, load_funding
+    from hissbt.plugins import load_strategy
+    from hissbt.research.sweep import sweep as run_sweep
+
+    loaded, chosen = load_bars(bars, timeframe=timeframe, stamp=stamp), load_strategy(strategy)
+    with work_progress(as_json) as progress:
+        folder, results = run_sweep(
+            loaded,
+            chosen,
+            grid=_parse_grid(grid),
+            seeds=range(seeds),
+            model=model,
+            params=_parse_settings(settings, example="prob_long=0.52"),
+            since=since,
+            until=until,
+            cash=cash,
+            costs=_parse_settings(costs, *_COST_EXAMPLE),
+            funding=load_funding(funding) if funding else None,
+            backend=backend,
+            scheduler=scheduler,
+            workers=workers,
+            out=out,
+            name=None if ":" in strategy else strategy,
+            progress=progress,
+        )
+    show_sweep(folder, results, as_json)
+
+
+@app.command()
 def analyze(
-    model: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle of kind hvae")],
+    model: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle of kind hiss or hvae")],
     bars: BarsOption,
     timeframe: TimeframeOption = None,
     stamp: StampOption = "open",
     out: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Show what each level of a trained hierarchical VAE knows, forecasts and finds unusual.
+    """Show what each level of a trained hierarchy knows, forecasts and remembers.
 
-    The bars are to reach well beyond those that it was trained on: forecasts by level are scored, and anomalies
-    counted, on what it has not seen.
-    Example: hissbt analyze models/hvae --bars BTCUSDT_1h.csv.gz
+    The bars are to reach well beyond those that it was trained on: what levels forecast is scored, and for a
+    hierarchical VAE anomalies are counted, on what it has not seen.
+    Example: hissbt analyze models/btc --bars BTCUSDT_1h.csv.gz
     """
-    from hissbt.console import show_analysis
+    from hissbt.console import show_analysis, work_progress
     from hissbt.feeds import load_bars
-    from hissbt.research.hvae_report.analysis import analyze_hvae
+    from hissbt.research.analyze import analyze as run_analysis
 
-    folder, results = analyze_hvae(load_bars(bars, timeframe=timeframe, stamp=stamp), model, out=out)
+    loaded = load_bars(bars, timeframe=timeframe, stamp=stamp)
+    with work_progress(as_json) as progress:
+        folder, results = run_analysis(loaded, model, out=out, progress=progress)
     show_analysis(folder, results, as_json)
 
 
@@ -409,7 +591,7 @@ def scenarios(
     costs: CostsOption = None,
     funding: FundingOption = None,
     settings: ParamsOption = None,
-    workers: Annotated[int, typer.Option(metavar="COUNT", min=1, help="Processes that work side by side")] = 2,
+    workers: WorkersOption = 2,
     timeframe: TimeframeOption = None,
     stamp: StampOption = "open",
     out: RunsOption = Path("runs"),
@@ -542,11 +724,43 @@ def _parse_settings(pairs: list[str] | None, option: str = "--set", example: str
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"{option} {pair} is not of the form KEY=VALUE: write it as in {option} {example}")
-        try:
-            settings[key.strip()] = json.loads(text)
-        except ValueError:
-            settings[key.strip()] = text
+        settings[key.strip()] = _parse_value(text)
     return settings
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _training_settings(config: str | None, pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
+    """Return the settings of a file or preset, with those typed put over them."""
+    from hissbt.training.config import read_settings
+
+    chosen = read_settings(config) if config else {}
+    for key, value in _parse_settings(pairs, option).items():
+        _set_nested(chosen, key, value)
+    return chosen
+
+
+def _parse_length(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+def _parse_grid(pairs: list[str]) -> dict[str, list]:
+    """Turn ``key=value,value`` texts into values by key; a value is JSON where it can be, else text."""
+    grid = {}
+    for pair in pairs:
+        key, _, text = pair.partition("=")
+        values = _parse_list(text)
+        if not key.strip() or not values:
+            raise ConfigError(
+                f"--grid {pair} is not of the form KEY=VALUE,VALUE: write it as in --grid prob_long=0.5,0.52"
+            )
+        grid[key.strip()] = [_parse_value(value) for value in values]
+    return grid
 
 
 def _set_nested(settings: dict[str, Any], key: str, value: Any) -> None:

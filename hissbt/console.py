@@ -45,6 +45,7 @@ _RESULTS = {
     "exposure": "{:.1%}",
     "trades": "{:d}",
 }
+_BEST = 10  # combinations of a sweep that are printed
 _COSTS = ("gross", "fees", "impact", "funding", "liquidation_fees", "net")
 
 
@@ -154,30 +155,120 @@ def show_comparison(folder: Path, results: dict, as_json: bool = False) -> None:
     if as_json:
         _last(to_json({"folder": str(folder), **results}))
         return
-    tables = {"switching-paper": _classification, "hvae": _densities}
+    tables = {
+        "rivals": _rivals,
+        "volatility": _volatilities,
+        "three-scales": _three_scales,
+        "switching-paper": _classification,
+        "hvae": _densities,
+    }
     Console().print(tables[results["preset"]](results))
     _verdicts(folder, results)
 
 
 def show_analysis(folder: Path, results: dict, as_json: bool = False) -> None:
-    """Print what each level of a hierarchical VAE says of the bars, and what else was found."""
+    """Print what each level of a hierarchy says of the bars, and what else was found."""
     if as_json:
         _last(to_json({"folder": str(folder), **results}))
         return
     table = Table(title=f"{results['data']['spans']['out_of_sample']['bars']:,} bars that it was not trained on")
-    for heading in ("", "bars", "KL a latent vector", "active units"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for level in results["levels"]["out_of_sample"]:
-        active = f"{level['active_units']} of {level['units']}"
-        table.add_row(f"level {level['level']}", str(level["stride"]), f"{level['kl_a_latent']:.3f} nats", active)
+    fill = _latent_levels if isinstance(results["levels"], dict) else _levels
+    fill(table, results["levels"])
     Console().print(table)
     _verdicts(folder, results)
+
+
+def _levels(table: Table, levels: list[dict]) -> None:
+    for heading in ("", "bars", "best horizon for volatility", "power above two blocks", "memory, 10 %", "1 %"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for level in levels:
+        lengths = (
+            f"{level['memory'][share]} bars" if level["memory"][share] else "more" for share in ("0.1", "0.01")
+        )
+        table.add_row(
+            f"level {level['level']}",
+            str(level["stride"]),
+            f"{level['best_horizon']['variance']} bars",
+            _text("{:.0%}", level["slow_share"]),
+            *lengths,
+        )
+
+
+def _latent_levels(table: Table, levels: dict) -> None:
+    for heading in ("", "bars", "KL a latent vector", "active units"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for level in levels["out_of_sample"]:
+        active = f"{level['active_units']} of {level['units']}"
+        table.add_row(f"level {level['level']}", str(level["stride"]), f"{level['kl_a_latent']:.3f} nats", active)
 
 
 def _verdicts(folder: Path, results: dict) -> None:
     for name, sentence in results["verdicts"].items():
         print(f"{name}. {sentence}")
     _last(f"report: {folder / 'report.html'}")
+
+
+def _rivals(results: dict) -> Table:
+    data = results["data"]
+    table = Table(
+        title=f"{data['spans']['test']['bars']:,} test bars, {len(results['protocol']['seeds'])} seeds, "
+        f"horizon {data['horizon']}"
+    )
+    shown = ("qlike", "{:.4f}"), ("mse", "{:.4e}"), ("accuracy", "{:.3f}"), ("balanced_accuracy", "{:.3f}")
+    for heading in ("", *(name.replace("_", " ") for name, _ in shown), "log loss", "Sharpe, net", "parameters"):
+        table.add_column(heading, justify="right" if heading else "left")
+    traded = results["trading"]["rivals"]
+
+    def score(found: dict, name: str) -> float | None:
+        return found["scores"].get(name, {}).get("mean")
+
+    for name, found in results["rivals"].items():
+        table.add_row(
+            name,
+            *(_text(form, score(found, key)) for key, form in (*shown, ("log_loss", "{:.4f}"))),
+            _text("{:.2f}", traded[name]["net"]["sharpe"] if name in traded else None),
+            _text("{:,.0f}", found["fits"]["parameters"]),
+        )
+    return table
+
+
+def _volatilities(results: dict) -> Table:
+    data = results["data"]
+    table = Table(title=f"{data['n']:,} test bars of {' and '.join(data['judged'])}")
+    for heading in ("", "QLIKE", "log-MSE", "HiSS's QLIKE less", "95 % interval", "Diebold–Mariano", "parameters"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for found in results["rows"]:
+        gap = found.get("against", {}).get("qlike")
+        low, high = gap["interval"] if gap else (math.nan, math.nan)
+        table.add_row(
+            found["name"],
+            f"{found['qlike']['mean']:.4f}",
+            f"{found['log_mse']['mean']:.4f}",
+            _text("{:+.1%}", gap and gap["relative"]),
+            f"{low:+.1%} to {high:+.1%}" if gap else "-",
+            _text("{:+.2f}", gap and gap["statistic"]),
+            f"{found['parameters']:,}",
+        )
+    return table
+
+
+def _three_scales(results: dict) -> Table:
+    table = Table(title=f"a made-up system, {len(results['protocol']['seeds'])} seeds")
+    for heading in ("", "MSE", "known", "less that of HiSS", "95 % interval", "HiSS won", "parameters"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, found in results["scores"].items():
+        gap = results["differences"].get(name)
+        low, high = gap["interval"] if gap else (math.nan, math.nan)
+        table.add_row(
+            name,
+            f"{found['mse']:.4f}",
+            f"{found['share']:.1%}",
+            _text("{:+.4f}", gap and gap["difference"]),
+            f"{low:+.4f} to {high:+.4f}" if gap else "-",
+            f"{gap['won']} of {len(gap['seeds'])}" if gap else "-",
+            f"{found['parameters']:,}",
+        )
+    return table
 
 
 def _densities(results: dict) -> Table:
@@ -223,6 +314,35 @@ def show_scenarios(folder: Path, results: dict, as_json: bool = False) -> None:
         )
     Console().print(table)
     for sentence in results["verdicts"]:
+        print(sentence)
+    _last(f"report: {folder / 'report.html'}")
+
+
+def show_sweep(folder: Path, results: dict, as_json: bool = False) -> None:
+    """Print the best combinations of a sweep, and how likely it is that the best of them was luck."""
+    if as_json:
+        _last(to_json({"folder": str(folder), **{name: results[name] for name in results if name != "curves"}}))
+        return
+    table = Table(
+        title=f"{results['backtests']:,} backtests from {results['since'][:10]} to {results['until'][:10]}"
+    )
+    for heading in (*results["grid"], "Sharpe", "return", "max drawdown", "trades"):
+        table.add_column(heading, justify="right")
+    for each in results["table"][:_BEST]:
+        table.add_row(
+            *map(str, each["params"].values()),
+            _text("{:.2f}", each["sharpe"]),
+            _text("{:+.2%}", each["total_return"]),
+            _text("{:.2%}", each["max_drawdown"]),
+            _text("{:.0f}", each["trades"]),
+        )
+    Console().print(table)
+    if results["failed"]:
+        backtest, error = next(iter(results["failed"].items()))
+        print(f"{len(results['failed']):,} backtests failed, as {backtest}: {error}")
+    if results["in_sample"]:
+        print("IN SAMPLE: the model was trained on some of these bars, so these results prove nothing.")
+    for sentence in results["verdicts"].values():
         print(sentence)
     _last(f"report: {folder / 'report.html'}")
 

@@ -257,7 +257,27 @@ BAD_INPUT = {
     f"{TRAIN} --config broken.toml": "the config file broken.toml is not valid TOML",
     f"{TRAIN} --config unknown.toml": "unknown training setting 'horzon'",
     f"{TRAIN} --resume": "there is no interrupted run in bundle.checkpoint",
+    # research
+    "compare": "preset rivals is run on bars: name them with --bars",
+    "compare --bars SPX.csv --preset rival": "unknown preset 'rival': choose one of rivals, volatility",
+    "compare --bars SPX.csv --also SPX.csv": "preset rivals is run on one symbol",
+    "compare --bars SPX.csv --preset three-scales": "preset three-scales makes its own series",
+    "walkforward hiss --bars SPX.csv": "missing option '--from'; see hissbt walkforward --help",
+    "walkforward buy_and_hold --bars SPX.csv --from 2024-01-20": "uses no model, so there is nothing to train",
+    "walkforward hiss --bars SPX.csv --from 2024-01-20 --retrain soon": "unknown timeframe 'soon'",
+    "walkforward hiss --bars SPX.csv --from 2024-01-20 --retrain 0": "a test of 0 bars",
+    "walkforward hiss --bars SPX.csv --from 2024-01-20 --kind hvae": "an hvae forecasts nothing",
+    "walkforward hiss --bars SPX.csv --from 2024-01-20 --train horizn=2": "unknown training setting 'horizn'",
+    "sweep buy_and_hold --bars SPX.csv --grid fraction": "--grid fraction is not of the form KEY=VALUE,VALUE",
+    "sweep buy_and_hold --bars SPX.csv --grid fractoin=1,2": "has no parameter 'fractoin'",
+    "sweep buy_and_hold --bars SPX.csv --grid fraction=1,0.5 --backend slurm": "slurm",
+    "analyze oracle --bars SPX.csv": "this is a oracle bundle, which has no levels",
+    "analyze nowhere --bars SPX.csv": "there is no model bundle at nowhere",
     # where results go
+    "compare --bars SPX.csv --out SPX.csv": "SPX.csv is a file",
+    "analyze model --bars SPX.csv --out SPX.csv": "SPX.csv is a file",
+    "sweep buy_and_hold --bars SPX.csv --grid fraction=1,0.5 --out SPX.csv": "SPX.csv is a file",
+    "walkforward hiss --bars SPX.csv --from 2024-01-20 --out SPX.csv": "SPX.csv is a file",
     f"{HOLD} --out SPX.csv": "SPX.csv is a file",
     f"{HOLD} --out SPX.csv/deeper": "SPX.csv is a file",
     f"train hiss --bars SPX.csv --out SPX.csv {SMALL}": "SPX.csv is a file",
@@ -450,7 +470,33 @@ def test_a_strategy_of_ones_own(hissbt, folder):
     assert pd.read_csv(run / "trades.csv")["size"].tolist() == [3]
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "backtest", "scenarios"])
+def test_a_walk_forward_is_one_run_of_several_models(hissbt, folder):
+    small = SMALL.replace("--set", "--train")
+    answer = hissbt(
+        f"walkforward hiss --bars SPX.csv --from 2024-01-20 --until 2024-02-05 --retrain 8d --rolling 300 {small} "
+        "--set prob_long=0.5 --set prob_short=0.5 --workers 1 --json"
+    )
+    assert answer.code == 0, answer.err
+    run = folder / answer.json()["folder"]
+    assert answer.json()["in_sample"] is False
+    assert {path.name for path in run.iterdir()} == RUN_FILES | {"relay", "walkforward.json"}
+    assert len(json.loads((run / "relay" / "relay.json").read_text())["parts"]) == 2
+    assert json.loads((run / "walkforward.json").read_text())["train_bars"] == 300
+
+
+def test_a_sweep_ranks_every_combination(hissbt, folder):
+    line = f"sweep buy_and_hold --bars SPX.csv {SPAN} --grid fraction=0.5,1 --workers 1"
+    answer = hissbt(f"{line} --json")
+    assert answer.code == 0, answer.err
+    assert [each["params"] for each in answer.json()["table"]] in (
+        [{"fraction": a}, {"fraction": b}] for a, b in ((0.5, 1), (1, 0.5))
+    )
+    assert "2 backtests from 2024-01-05" in hissbt(line).out
+
+
+@pytest.mark.parametrize(
+    "verb", ["demo", "train", "backtest", "scenarios", "compare", "walkforward", "sweep", "analyze"]
+)
 def test_help_explains_every_option(hissbt, verb):
     assert f"  {verb} " in hissbt("").out
     answer = hissbt(f"{verb} --help")
