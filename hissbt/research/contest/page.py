@@ -47,8 +47,8 @@ _PARTS = (
         "log_loss",
         ("accuracy", "balanced_accuracy", "f1", "mcc"),
         "Log loss of the probability of a rise over the next {horizon} bars, less is better; a coin has 0.6931. A "
-        "call is right where the probability is on the right side of one half. F1 is that of rises. Counts as: "
-        "how many independent calls the autocorrelation of the hits leaves.",
+        "call is right where the probability is on the right side of one half, which itself counts as a fall. F1 "
+        "is that of rises. Counts as: how many independent calls the autocorrelation of the hits leaves.",
     ),
 )
 
