@@ -13,7 +13,7 @@ from hissbt.atomic import atomic_file
 from hissbt.reports.page.assumptions import ASSUMPTIONS
 from hissbt.reports.page.document import Section, document, section
 from hissbt.reports.page.markup import chart, note, pair, row, table
-from hissbt.reports.page.panels import AMBER, BLUE, GRAY, add_line, panels
+from hissbt.reports.page.panels import BLUE, GRAY, add_line, panels
 from hissbt.reports.page.text import chance, escape, fixed, known, number, percent, time
 from hissbt.research.hvae_report.page import background, tiles, verdict, warning
 
@@ -32,6 +32,7 @@ CHOICES = (
     "A backtest that failed is a trial, too. It is in no mean.",
 )
 _MOST_ROWS = 100
+_SCALE = ("rgba(208,138,29,0.6)", "rgba(138,143,152,0.12)", "rgba(59,130,196,0.6)")  # loss, nothing, gain
 _COLUMNS = ("Sharpe", "Seeds from – to", "Total return", "Max drawdown", "Trades", "Turnover a year")
 
 
@@ -131,7 +132,7 @@ def _heat(results: Mapping, across: str, upward: str) -> Figure:
         place = y.index(each["params"][upward]), x.index(each["params"][across])
         if known(each["sharpe"]):
             found[place] = np.fmax(found[place], each["sharpe"])
-    figure = panels([f"Sharpe ratio, {upward} by {across}"], [max(180, min(520, 36 * len(y)))])
+    figure = panels([f"Sharpe ratio: {upward} upward, {across} to the right"], [max(180, min(520, 36 * len(y)))])
     largest = np.nanmax(np.abs(found), initial=0.0) or 1.0
     figure.add_trace(
         Heatmap(
@@ -140,15 +141,15 @@ def _heat(results: Mapping, across: str, upward: str) -> Figure:
             z=[[value if np.isfinite(value) else None for value in line] for line in found.tolist()],
             zmin=-largest,
             zmax=largest,
-            colorscale=[[0.0, AMBER], [0.5, "rgba(138,143,152,0.15)"], [1.0, BLUE]],
+            colorscale=list(zip((0.0, 0.5, 1.0), _SCALE, strict=True)),
             texttemplate="%{z:.2f}" if found.size <= 150 else None,
             hovertemplate=f"{escape(across)} %{{x}}, {escape(upward)} %{{y}}: %{{z:.3f}}<extra></extra>",
-            colorbar={"thickness": 10, "outlinewidth": 0},
+            colorbar={"thickness": 10, "outlinewidth": 0, "tickfont": {"color": GRAY}},
         )
     )
     figure.update_layout(hovermode="closest")
-    figure.update_xaxes(type="category", showgrid=False, title=escape(across))
-    figure.update_yaxes(type="category", showgrid=False, title=escape(upward))
+    figure.update_xaxes(type="category", showgrid=False)
+    figure.update_yaxes(type="category", showgrid=False)
     return figure
 
 
@@ -177,7 +178,7 @@ def _line(results: Mapping, name: str) -> Figure:
         )
     )
     figure.update_layout(showlegend=False, hovermode="closest")
-    figure.update_xaxes(type="category", showgrid=False, title=escape(name))
+    figure.update_xaxes(type="category", showgrid=False)
     return figure
 
 
@@ -199,7 +200,7 @@ def _best(results: Mapping) -> Section:
     lines = {"best": BLUE, "median": GRAY, "lower quarter": GRAY, "upper quarter": GRAY}
     for name, hue in lines.items():
         add_line(figure, 1, days, pd.Series(curves[name]), name, hue, shown="%{y:.4f}")
-    figure.update_traces(selector={"line": {"color": GRAY}}, opacity=0.6)
+    figure.update_traces(selector=lambda trace: "quarter" in trace.name, line_dash="dot")
     facts = {
         **{escape(name): escape(value) for name, value in best["params"].items()},
         "Sharpe ratio of its daily returns": fixed(weighed["sharpe"], 2),
