@@ -76,8 +76,8 @@ ConfigOption = Annotated[
     str | None,
     typer.Option(
         "--config",
-        metavar="FILE",
-        help="Settings of the training: a TOML file, or a preset by name; a wrong name prints all",
+        metavar="NAME|FILE",
+        help="Settings of the training: hours, days or volatility, or a TOML file",
     ),
 ]
 ModelOption = Annotated[
