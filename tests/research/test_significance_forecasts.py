@@ -99,6 +99,12 @@ def test_the_confidence_set_is_that_of_arch_and_holds_the_best(losses):
     np.testing.assert_array_equal(found, [False, True, False, False])
 
 
+def test_models_with_the_same_losses_share_their_fate(losses):
+    twice = model_confidence_set(losses[:, [0, 1, 1, 2, 0]], 10, seed=4)
+    np.testing.assert_array_equal(twice, [False, True, True, False, False])
+    assert model_confidence_set(losses[:, [0, 0]], 10, seed=4).all()
+
+
 def test_models_that_cannot_be_told_apart_all_stay():
     losses = np.random.default_rng(5).normal(size=(T, 3))
     assert model_confidence_set(losses, 10, seed=0).all()

@@ -23,7 +23,10 @@ def tested(board: Board, horizon: int, block: int, protocol: Protocol) -> dict[s
     found: dict[str, dict] = {name: {} for name in board.opinions}
     for key in TESTED:
         means = {name: own[key].mean(axis=0) for name, own in board.losses.items() if key in own}
-        inside = _confidence_set(np.stack(list(means.values()), axis=1), block, protocol) if means else []
+        if not means:
+            continue
+        losses = np.stack(list(means.values()), axis=1)  # [N,R]
+        inside = model_confidence_set(losses, block, seed=protocol.tuning_seed, repeats=protocol.repeats)
         for name, within in zip(means, inside, strict=True):
             found[name][key] = {"in_set": bool(within)} | _against(means, name, horizon)
     return found
@@ -38,12 +41,3 @@ def _against(means: dict[str, np.ndarray], name: str, horizon: int) -> dict[str,
 
 def _itself(_: np.ndarray, loss: np.ndarray) -> np.ndarray:
     return loss
-
-
-def _confidence_set(losses: np.ndarray, block: int, protocol: Protocol) -> np.ndarray:
-    """Return which columns of ``losses`` [N,R] are in the set; equal ones count as one, as no test tells them."""
-    different, column = np.unique(losses, axis=1, return_inverse=True)
-    if different.shape[1] == 1:
-        return np.ones(losses.shape[1], bool)
-    inside = model_confidence_set(different, block, seed=protocol.tuning_seed, repeats=protocol.repeats)
-    return inside[column.ravel()]

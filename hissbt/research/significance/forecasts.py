@@ -84,11 +84,15 @@ def model_confidence_set(
 ) -> np.ndarray:
     """Return which of N models, with ``losses`` [T,N], cannot be told from the best: bool [N].
 
-    The best is among them with probability 1 − ``size``. Hansen, Lunde, Nason, "The model confidence set",
-    Econometrica 79(2), 2011, with the range statistic.
+    The best is among them with probability 1 − ``size``. Models with the same losses count as one, as no test tells
+    them apart. Hansen, Lunde, Nason, "The model confidence set", Econometrica 79(2), 2011, with the range statistic.
     """
     from arch.bootstrap import MCS
 
-    test = MCS(losses, size=size, reps=repeats, block_size=block, seed=seed)
+    _, first, same = np.unique(losses, axis=1, return_index=True, return_inverse=True)
+    if len(first) == 1:
+        return np.ones(losses.shape[1], dtype=bool)
+    different = np.sort(first)
+    test = MCS(losses[:, different], size=size, reps=repeats, block_size=block, seed=seed)
     test.compute()
-    return np.isin(np.arange(losses.shape[1]), test.included)
+    return np.isin(first[same.ravel()], different[test.included])

@@ -200,8 +200,8 @@ def _time(results: Mapping) -> Section:
         [280, 260],
         closes,
     )
-    hues = (RED, AMBER, GREEN, VIOLET)
-    for (name, values), hue in zip(over["lead"].items(), hues, strict=False):
+    hues = (RED, AMBER, GREEN)
+    for (name, values), hue in zip(over["lead"].items(), hues, strict=True):
         add_line(figure, 1, closes, pd.Series(values), f"against {name}", hue, shown="%{y:,.1f}")
     for (name, values), hue in zip(over["volatility"].items(), (GRAY, BLUE), strict=True):
         add_line(figure, 2, closes, pd.Series(values), name, hue, shown="%{y:.2f}")
