@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test wheel clean
+.PHONY: demo test dist wheel clean
 
 demo: .venv/installed
 	$(BIN)/hissbt demo
@@ -12,10 +12,13 @@ test: .venv/tested
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
-# Builds the wheel and uses it from a fresh environment, outside the checkout; for that, nothing need be compiled.
-wheel: .venv/bin/python
-	rm -rf build dist .venv-wheel
+dist: .venv/bin/python
+	rm -rf build dist
 	$(BIN)/pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir dist .
+
+# Uses the wheel from a fresh environment, outside the checkout; for that, nothing need be compiled.
+wheel: dist
+	rm -rf .venv-wheel
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 	cd / && $(CURDIR)/.venv-wheel/bin/python -c "import hissbt.feeds, hissbt.strategies"
