@@ -13,10 +13,10 @@ from hissbt.market import Market
 from hissbt.reports.page.text import escape
 from hissbt.research.volatility import QUICK, compare_volatility
 from hissbt.research.volatility.material import material
-from hissbt.research.volatility.protocol import AIMS, FLAT, FULL, HISS, MINUTES, RIDGE, RIDGE_SAME
+from hissbt.research.volatility.protocol import FLAT, FULL, HAR, HAR_SEASON, HISS, MINUTES, RIDGE, RIDGE_SAME
 from hissbt.research.volatility.rivals import calibrated, forecasters
 from hissbt.research.volatility.scores import qlike
-from hissbt.research.volatility.verdicts import AIMED, FAIR, SCORES, verdicts
+from hissbt.research.volatility.verdicts import CLASSIC, FAIR, SCORES, verdicts
 
 
 def other(bars: Bars, symbol: str, keep: slice = slice(None)) -> Bars:
@@ -148,18 +148,16 @@ def row(name: str, mean: float, relative: float | None, interval=(-0.3, -0.2), i
 def test_sentences_say_what_was_reached_and_what_was_not():
     rows = [row(RIDGE, 0.25, 0.04, (0.01, 0.06), True), row(HISS, 0.26, None, inside=True)]
     rows += [row(name, 0.26, 0.0, (-0.01, 0.01)) for name in (RIDGE_SAME, *FLAT)]
-    rows += [
-        row(name, 0.3, relative, (relative - 0.02, -0.1))
-        for name, relative in zip(AIMS, (-0.2, -0.04), strict=True)
-    ]
-    found = verdicts(rows)
+    rows += [row(HAR, 0.3, -0.2, (-0.3, -0.1)), row(HAR_SEASON, 0.3, -0.04, (-0.06, -0.02))]
+    found = verdicts(rows, FULL.aims)
     assert found[SCORES].startswith(
         "The smallest QLIKE is that of ridge (0.2500); HiSS has 0.2600. ridge and HiSS are"
     )
-    assert "20.00% under that of HAR" in found[AIMED]
-    assert "the aim of 15.00% under it is reached, though the interval reaches above it." in found[AIMED]
-    assert "the aim of 5.00% under it is missed." in found[AIMED]
-    assert "HiSS does worse than ridge: 4.00% over" in found[FAIR]
+    assert "HiSS does better than HAR: its QLIKE is 20.00% lower [−30.00%, −10.00%]" in found[CLASSIC]
+    assert "The aim of 15.00% under it is reached, though the interval reaches above it." in found[CLASSIC]
+    assert found[CLASSIC].endswith("The aim of 5.00% under it is missed.")
+    assert "aim" not in verdicts(rows, MINUTES.aims)[CLASSIC]
+    assert "HiSS does worse than ridge: its QLIKE is 4.00% higher" in found[FAIR]
     assert "HiSS is not shown to differ from LSTM" in found[FAIR]
 
 

@@ -84,8 +84,9 @@ def model_confidence_set(
 ) -> np.ndarray:
     """Return which of N models, with ``losses`` [T,N], cannot be told from the best: bool [N].
 
-    The best is among them with probability 1 − ``size``. Models with the same losses count as one, as no test tells
-    them apart. Hansen, Lunde, Nason, "The model confidence set", Econometrica 79(2), 2011, with the range statistic.
+    The best is among them with probability 1 − ``size``. Models with the same losses count as one, as no test
+    tells them apart. Hansen, Lunde, Nason, "The model confidence set", Econometrica 79(2), 2011, with the range
+    statistic.
     """
     from arch.bootstrap import MCS
 

@@ -68,7 +68,7 @@ def measure(
         "protocol": asdict(protocol) | {"features": list(protocol.features)},
         "data": _described(data, protocol),
         "rows": rows,
-        "verdicts": verdicts(rows),
+        "verdicts": verdicts(rows, protocol.aims),
         "over_time": _over_time(found, data, protocol),
         "provenance": made,
         "seconds": time.perf_counter() - begun,

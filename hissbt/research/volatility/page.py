@@ -15,7 +15,7 @@ from hissbt.reports.page.panels import AMBER, BLUE, GRAY, GREEN, RED, VIOLET, ad
 from hissbt.reports.page.text import escape, fixed, percent, spread
 from hissbt.research.hvae_report.page import background, tiles, verdict, warning
 from hissbt.research.volatility.protocol import CHOICES, HAR, HAR_SEASON, HISS, RIDGE
-from hissbt.research.volatility.verdicts import AIMED, FAIR, SCORES
+from hissbt.research.volatility.verdicts import CLASSIC, FAIR, SCORES
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -59,7 +59,7 @@ def _head(results: Mapping) -> str:
             f'<p class="soft">{escape(" and ".join(data["judged"]))}, judged at {data["n"]:,} closes from '
             f"{data['first'][:10]} to {data['last'][:10]} (UTC), {len(data['folds'])} fits on the way, "
             f"{len(results['protocol']['seeds'])} seeds of each network.</p>",
-            verdict(results["verdicts"][AIMED]),
+            verdict(results["verdicts"][CLASSIC]),
             warning(_SHORT) if results["short"] else "",
             tiles(shown),
         ]
@@ -156,7 +156,7 @@ def _against(results: Mapping) -> Section:
             "two-sided p-value."
         ]
     )
-    return section(AIMED, table(heads, rows) + remark + verdict(results["verdicts"][AIMED]))
+    return section(CLASSIC, table(heads, rows) + remark + verdict(results["verdicts"][CLASSIC]))
 
 
 def _share(gap: Mapping) -> str:

@@ -6,14 +6,14 @@ A difference is shown where its 95 % interval leaves out 0.
 from collections.abc import Mapping, Sequence
 
 from hissbt.reports.page.text import fixed, percent
-from hissbt.research.volatility.protocol import AIMS, FLAT, HISS, RIDGE, RIDGE_SAME
+from hissbt.research.volatility.protocol import FLAT, HAR, HAR_SEASON, HISS, RIDGE, RIDGE_SAME
 
-SCORES, AIMED, FAIR = "Scores", "What HiSS was to reach", "Linear and flat rivals"
+SCORES, CLASSIC, FAIR = "Scores", "HiSS against each", "Linear and flat rivals"
 """The headings that sentences stand under."""
 
 
-def verdicts(rows: Sequence[Mapping]) -> dict[str, str]:
-    """Return the sentences by heading, for the rows of ``scored``."""
+def verdicts(rows: Sequence[Mapping], aims: Mapping[str, float]) -> dict[str, str]:
+    """Return the sentences by heading, for the rows of ``scored`` and the ``aims`` of the protocol."""
     by_name = {row["name"]: row for row in rows}
     best = rows[0]
     inside = [row["name"] for row in rows if row["in_set"]]
@@ -23,21 +23,19 @@ def verdicts(rows: Sequence[Mapping]) -> dict[str, str]:
     held = f" {listed(inside)} {alone} that the model confidence set cannot tell from the best."
     return {
         SCORES: order + held,
-        AIMED: " ".join(_aimed(by_name[name], aim) for name, aim in AIMS.items()),
+        CLASSIC: " ".join(_compared(by_name[name]) + _aimed(by_name[name], aims) for name in (HAR, HAR_SEASON)),
         FAIR: " ".join(_compared(by_name[name]) for name in (RIDGE, RIDGE_SAME, *FLAT)),
     }
 
 
-def _aimed(row: Mapping, aim: float) -> str:
-    gap = row["against"]["qlike"]
-    low, high = gap["interval"]
-    reached = "reached" if gap["relative"] <= -aim else "missed"
-    return (
-        f"HiSS's QLIKE is {_share(gap['relative'])} that of {row['name']} [{percent(low, sign=True)}, "
-        f"{percent(high, sign=True)}], Diebold–Mariano {fixed(gap['statistic'], 1, '+')}: the aim of "
-        f"{percent(aim)} under it is {reached}"
-        + ("." if reached == "missed" or high <= -aim else ", though the interval reaches above it.")
-    )
+def _aimed(row: Mapping, aims: Mapping[str, float]) -> str:
+    if row["name"] not in aims:
+        return ""
+    gap, aim = row["against"]["qlike"], aims[row["name"]]
+    reached = gap["relative"] <= -aim
+    sure = gap["interval"][1] <= -aim
+    found = f" The aim of {percent(aim)} under it is {'reached' if reached else 'missed'}"
+    return found + ("." if sure or not reached else ", though the interval reaches above it.")
 
 
 def _compared(row: Mapping) -> str:
@@ -51,7 +49,7 @@ def _compared(row: Mapping) -> str:
 
 
 def _share(relative: float) -> str:
-    return f"{percent(abs(relative))} {'under' if relative < 0 else 'over'}"
+    return f"its QLIKE is {percent(abs(relative))} {'lower' if relative < 0 else 'higher'}"
 
 
 def listed(parts: Sequence[str]) -> str:
