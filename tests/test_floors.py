@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (  # from the ground up
-    "errors atomic settings timeframe version lean evidence trials",
+    "errors atomic settings timeframe version lean evidence trials limits",
     "market models",
     "bars trading",
     "features targets candles econometrics feeds reports bundle relay",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BOUND = 5.0  # of a log standard deviation: e^-5 … e^5
+from hissbt.limits import BOUND
 
 
 class Gaussian(NamedTuple):

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from hissbt.errors import ConfigError
+from hissbt.limits import LEAST_DEVIATION
 from hissbt.models.base import SequenceNet
 from hissbt.models.hamilton import HamiltonFilter, arrays, hamilton_filter, safe_log
 from hissbt.models.kan import TKAN, SublayerConfig
@@ -44,7 +45,6 @@ __all__ = [
     "return_log_likelihood",
 ]
 
-LEAST_DEVIATION = 0.01  # of a regime, in the return's own units: likelihood is unbounded where one can vanish
 OPEN = 0.5  # where the outputs behind a ReLU start off the diagonal: one that starts shut may never open
 STEEPEST = 50.0  # largest exponent of a transition's factor
 

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hissbt.limits import LEAST_DF, REACH
 from hissbt.models.base import NetworkConfig
 from hissbt.models.elbo import Terms
 from hissbt.models.gaussian import Gaussian, bent, divergence, student_log_density
 
-REACH = 3.0  # standard deviations
 Draw = Callable[[Gaussian], Tensor]
 
 
@@ -90,8 +90,8 @@ class WindowVAE(nn.Module):
 
     @property
     def degrees_of_freedom(self) -> Tensor:
-        """Of the t distribution of each feature [F]: above 2, so that there is a variance."""
-        return 2.05 + F.softplus(self.excess_df)
+        """Of the t distribution of each feature [F], above ``LEAST_DF``."""
+        return LEAST_DF + F.softplus(self.excess_df)
 
 
 def perceptron(n_in: int, hidden: int, n_out: int) -> nn.Sequential:
@@ -100,6 +100,6 @@ def perceptron(n_in: int, hidden: int, n_out: int) -> nn.Sequential:
 
 
 def mean_and_log_scale(raw: Tensor) -> tuple[Tensor, Tensor]:
-    """Read [..,2 F] as means and unbounded log scales, which are bent to within ``gaussian.BOUND``."""
+    """Read [..,2 F] as means and unbounded log scales, which are bent to within ``BOUND``."""
     mean, log_scale = raw.chunk(2, dim=-1)
     return mean, bent(log_scale)

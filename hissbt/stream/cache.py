@@ -18,13 +18,13 @@ import platformdirs
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from hissbt import features, targets
+from hissbt import features, limits, targets
 from hissbt.atomic import atomic_file
 from hissbt.stream import kernels, networks, plan, relay
 from hissbt.stream.relay import RelayStream
 from hissbt.stream.stream import Stream
 
-FEWEST_BARS = 5_000  # below this there is little to save; a year of hours is in it, which sweeps run again and again
+FEWEST_BARS = 5_000  # less than a year of hours, which a sweep runs over hundreds of times
 MOST_BYTES = 2**30  # the entries used longest ago go first
 
 
@@ -53,7 +53,7 @@ def stream_version() -> str:
     """Return a hash of the code that turns bars into outputs, and of what compiles and runs it."""
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {np.__version__}".encode())
     digest.update(llvmlite.binding.get_host_cpu_name().encode())
-    for module in (features, targets, kernels, networks, plan, relay):
+    for module in (features, limits, targets, kernels, networks, plan, relay):
         digest.update(Path(module.__file__).read_bytes())
     return digest.hexdigest()
 

@@ -24,7 +24,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from hissbt import features, targets
+from hissbt import features, limits, targets
 from hissbt.features import step_all
 from hissbt.targets import in_units
 
@@ -82,9 +82,9 @@ OPERATIONS = (
 ) = range(len(OPERATIONS))
 
 f32 = np.float32
-REACH = f32(3.0)  # as in hissbt.models.window_vae, which would bring torch
+REACH = f32(limits.REACH)
 DAY_S = 86400.0
-BOUND = 5.0  # as in hissbt.models.gaussian, which would bring torch
+BOUND = limits.BOUND
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
 kernel = njit(fastmath=FAST, error_model="numpy", inline="always")
@@ -835,7 +835,7 @@ def _compiled_run(version: int):
 def source_version() -> str:
     """Return a hash of the code that turns a bar into outputs."""
     digest = hashlib.sha256()
-    for path in (__file__, features.__file__, targets.__file__):
+    for path in (__file__, features.__file__, limits.__file__, targets.__file__):
         digest.update(Path(path).read_bytes())
     return digest.hexdigest()
 

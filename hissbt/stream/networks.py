@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from hissbt.limits import LEAST_DEVIATION, LEAST_DF
 from hissbt.stream.plan import LINE, OUTPUTS, Place, Planner, as_bits
 
 Weights = Mapping[str, np.ndarray]
-LEAST_DEVIATION = 0.01  # as in hissbt.models.switching, which would bring torch
-LEAST_DF = 2.05  # as in hissbt.models.window_vae
 
 
 class _Names:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from hissbt.models.gaussian import BOUND
+from hissbt.limits import BOUND
 from hissbt.models.hvae import HVAEConfig, HVAENet
 
 

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal, StudentT, kl_divergence
 
-from hissbt.models.gaussian import BOUND, Gaussian, bent, divergence, merged, student_log_density
+from hissbt.limits import BOUND
+from hissbt.models.gaussian import Gaussian, bent, divergence, merged, student_log_density
 
 means = st.floats(-20, 20)
 log_stds = st.floats(-BOUND, BOUND)
