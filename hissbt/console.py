@@ -209,23 +209,23 @@ def _verdicts(folder: Path, results: dict) -> None:
 
 
 def _rivals(results: dict) -> Table:
-    data = results["data"]
+    data, traded = results["data"], results["trading"]["rivals"]
     table = Table(
         title=f"{data['spans']['test']['bars']:,} test bars, {len(results['protocol']['seeds'])} seeds, "
         f"horizon {data['horizon']}"
     )
-    shown = ("qlike", "{:.4f}"), ("mse", "{:.4e}"), ("accuracy", "{:.3f}"), ("balanced_accuracy", "{:.3f}")
-    for heading in ("", *(name.replace("_", " ") for name, _ in shown), "log loss", "Sharpe, net", "parameters"):
+    for heading in ("", "QLIKE", "MSE, %²", "right", "log loss", "Sharpe, net", "size"):
         table.add_column(heading, justify="right" if heading else "left")
-    traded = results["trading"]["rivals"]
-
-    def score(found: dict, name: str) -> float | None:
-        return found["scores"].get(name, {}).get("mean")
-
     for name, found in results["rivals"].items():
+        qlike, mse, right, log_loss = (
+            found["scores"].get(key, {}).get("mean", math.nan) for key in ("qlike", "mse", "accuracy", "log_loss")
+        )
         table.add_row(
             name,
-            *(_text(form, score(found, key)) for key, form in (*shown, ("log_loss", "{:.4f}"))),
+            _text("{:.4f}", qlike),
+            _text("{:.3f}", 1e4 * mse),
+            _text("{:.1%}", right),
+            _text("{:.4f}", log_loss),
             _text("{:.2f}", traded[name]["net"]["sharpe"] if name in traded else None),
             _text("{:,.0f}", found["fits"]["parameters"]),
         )
@@ -235,7 +235,7 @@ def _rivals(results: dict) -> Table:
 def _volatilities(results: dict) -> Table:
     data = results["data"]
     table = Table(title=f"{data['n']:,} test bars of {' and '.join(data['judged'])}")
-    for heading in ("", "QLIKE", "log-MSE", "HiSS's QLIKE less", "95 % interval", "Diebold–Mariano", "parameters"):
+    for heading in ("", "QLIKE", "log-MSE", "HiSS against it", "95 % interval", "DM", "size"):
         table.add_column(heading, justify="right" if heading else "left")
     for found in results["rows"]:
         gap = found.get("against", {}).get("qlike")
@@ -254,7 +254,7 @@ def _volatilities(results: dict) -> Table:
 
 def _three_scales(results: dict) -> Table:
     table = Table(title=f"a made-up system, {len(results['protocol']['seeds'])} seeds")
-    for heading in ("", "MSE", "known", "less that of HiSS", "95 % interval", "HiSS won", "parameters"):
+    for heading in ("", "MSE", "known", "less HiSS's", "95 % interval", "HiSS won", "size"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, found in results["scores"].items():
         gap = results["differences"].get(name)

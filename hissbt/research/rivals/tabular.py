@@ -94,7 +94,7 @@ def ridge(settings: Mapping[str, Any], seed: int) -> tuple[Any, Any]:
     """Return linear and logistic regression with the same penalty."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    return Ridge(alpha=settings["alpha"]), LogisticRegression(C=1 / settings["alpha"])
+    return Ridge(alpha=settings["alpha"]), LogisticRegression(C=1 / settings["alpha"], max_iter=1_000)
 
 
 def forest(settings: Mapping[str, Any], seed: int) -> tuple[Any, Any]:
