@@ -1,12 +1,12 @@
 """What a trained hierarchy knows, level by level: ``analyze`` finds out by kind."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from hissbt.bars import Bars
 from hissbt.bundle import ModelBundle
 from hissbt.research.hvae_report.analysis import analyze_hvae
 from hissbt.research.level_report.analysis import analyze_hiss
+from hissbt.research.progress import Progress
 
 
 def analyze(
@@ -14,7 +14,7 @@ def analyze(
     model: str | Path | ModelBundle,
     *,
     out: str | Path = "runs",
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Path, dict]:
     """Analyze a bundle of kind hiss or hvae over ``bars`` that reach beyond its training span.
 

@@ -10,6 +10,7 @@ from hissbt.errors import ConfigError
 from hissbt.research import contest, switching_paper, volatility
 from hissbt.research.hvae_report import protocol as hvae
 from hissbt.research.hvae_report.comparison import compare_hvae
+from hissbt.research.progress import Progress
 from hissbt.research.results import check_out
 from hissbt.research.three_scales import protocol as three_scales
 from hissbt.research.three_scales.comparison import compare_three_scales
@@ -49,7 +50,7 @@ def compare(
     quick: bool = False,
     out: str | Path = "runs",
     workers: int = 2,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Path, dict]:
     """Run a preset's comparison on ``bars``; return the folder with its page and results.json, and the results.
 

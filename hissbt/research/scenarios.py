@@ -18,9 +18,9 @@ from hissbt.features import FeatureSet
 from hissbt.feeds.funding import Funding
 from hissbt.research.anchors import REGIMES, Anchor, parse_anchor
 from hissbt.research.generators import RIVALS, Generator
+from hissbt.research.progress import Progress
 from hissbt.research.results import check_out
 from hissbt.research.stress import stress, write_stress
-from hissbt.research.stress.engine import Progress
 from hissbt.research.stress.risk import risk_by_level
 from hissbt.targets import market_regime
 from hissbt.trading.costs import Costs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from hissbt.bundle import ModelBundle, sha256_of
 from hissbt.errors import BundleError, ConfigError, StrategyError
 from hissbt.feeds.funding import Funding
 from hissbt.relay import Part, RelayBundle
+from hissbt.research.progress import Progress
 from hissbt.targets import overlap_bars
 from hissbt.timeframe import parse_timeframe
 from hissbt.trading.costs import Costs
@@ -28,9 +29,6 @@ MODELS = "walkforward-models"
 """The folder in ``out`` that keeps every model, by a hash of all that it follows from."""
 RELAY = "relay"
 RECORD = "walkforward.json"
-
-Progress = Callable[[str, int, int], None]
-"""Told after each piece of work what it was, how many are done, and of how many."""
 
 _YEAR = pd.Timedelta(days=365)
 

@@ -63,23 +63,28 @@ class RunConfig(Settings):
         return network
 
 
-class TrainingConfig(RunConfig):
-    """Settings of a run that trains a forecaster."""
+class WindowConfig(RunConfig):
+    """Settings of a run over windows whose length is free."""
 
-    horizon: int = Field(1, ge=1)  # bars that a forecast looks ahead
     window: int = Field(256, ge=2)  # bars of one training sequence
     burn_in: int = Field(64, ge=0)  # first bars of a window that warm the state and carry no loss
-    # What comes first, short windows or calm ones: over the first half of the epochs it grows to all there are
-    curriculum: Literal["none", "length", "volatility"] = "none"
-    loss_weights: tuple[Weight, Weight, Weight] | Literal["learned"] = Field(
-        (1.0, 1.0, 1.0), description="learned, or a list of three numbers from 0 on: return, direction, volatility"
-    )
 
     @model_validator(mode="after")
     def _burn_in_fits(self):
         if self.burn_in >= self.window:
             raise ValueError(f"burn_in {self.burn_in} must be less than window {self.window}: set both")
         return self
+
+
+class TrainingConfig(WindowConfig):
+    """Settings of a run that trains a forecaster."""
+
+    horizon: int = Field(1, ge=1)  # bars that a forecast looks ahead
+    # What comes first, short windows or calm ones: over the first half of the epochs it grows to all there are
+    curriculum: Literal["none", "length", "volatility"] = "none"
+    loss_weights: tuple[Weight, Weight, Weight] | Literal["learned"] = Field(
+        (1.0, 1.0, 1.0), description="learned, or a list of three numbers from 0 on: return, direction, volatility"
+    )
 
     @property
     def growth_epochs(self) -> int:

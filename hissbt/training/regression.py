@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch.utils.data import ConcatDataset, DataLoader
 
 from hissbt.errors import BarsError
 from hissbt.features import Normalizer
 from hissbt.models import SequenceNet, build_network, parameter_groups
-from hissbt.training.config import RunConfig
+from hissbt.training.config import WindowConfig
 from hissbt.training.lightning_module import TrainingModule
 from hissbt.training.lightning_run import one_thread, run_lightning
 from hissbt.training.windows import RandomStarts, Windows
@@ -40,21 +40,15 @@ class Series:
     """Decides when to stop; empty: all steps are made, and the last weights are kept."""
 
 
-class RegressionConfig(RunConfig):
+class RegressionConfig(WindowConfig):
     """Settings of ``fit_regression``; the defaults are 220 steps, all of which are made."""
 
-    window: int = Field(768, ge=2)  # rows of one training sequence
-    burn_in: int = Field(192, ge=0)  # first rows of a window that warm the state and carry no loss
+    window: int = Field(768, ge=2)
+    burn_in: int = Field(192, ge=0)
     max_epochs: int = Field(11, ge=1)
     patience: int = Field(11, ge=1)
     loss: Literal["gaussian", "mse"] = "gaussian"
     averaging: Literal["none", "swa", "ema"] = "ema"
-
-    @model_validator(mode="after")
-    def _burn_in_fits(self):
-        if self.burn_in >= self.window:
-            raise ValueError(f"burn_in {self.burn_in} must be less than window {self.window}: set both")
-        return self
 
 
 class RegressionModule(TrainingModule):

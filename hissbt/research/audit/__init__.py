@@ -7,7 +7,7 @@ loaders of bars (``audit_loader``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 
@@ -22,6 +22,7 @@ from hissbt.research.audit.probe import probe_of
 from hissbt.research.audit.records import Record
 from hissbt.research.audit.report import Report, Verdict
 from hissbt.research.audit.training import audit_training
+from hissbt.research.progress import Progress
 
 __all__ = ["Report", "Verdict", "audit", "audit_loader", "audit_network", "audit_training"]
 
@@ -41,7 +42,7 @@ def audit(
     model: str | Path | Model | None = None,
     params: Mapping | None = None,
     cuts: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Run ``target``, a Backtrader indicator or strategy, over the first of ``bars`` and over altered ones.
 

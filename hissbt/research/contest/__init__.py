@@ -20,13 +20,14 @@ from hissbt.errors import ConfigError
 from hissbt.reports.run_folder import provenance
 from hissbt.research.contest.against import tested
 from hissbt.research.contest.choices import choices
-from hissbt.research.contest.engine import Progress, play
+from hissbt.research.contest.engine import play
 from hissbt.research.contest.page import write_page
 from hissbt.research.contest.protocol import FULL, QUICK, Protocol
 from hissbt.research.contest.runs import Contest
 from hissbt.research.contest.scores import Board, scored, sizes
 from hissbt.research.contest.trading import traded
 from hissbt.research.contest.verdicts import verdicts
+from hissbt.research.progress import Progress
 from hissbt.research.results import check_out, write_results
 from hissbt.research.rivals.task import Rival
 

@@ -10,32 +10,27 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import hissbt
 from hissbt.atomic import atomic_file, to_json
 from hissbt.bars import Bars
 from hissbt.errors import HissbtError, TrainingError
-from hissbt.reports.run_folder import provenance
+from hissbt.research.code import code_sha256
 from hissbt.research.contest.protocol import HISS, Protocol
 from hissbt.research.contest.runs import Contest, Run
 from hissbt.research.contest.scores import validation_score
 from hissbt.research.entries import Enter, fits_on
+from hissbt.research.progress import Progress
 from hissbt.research.rivals.task import Forecasts, Rival, Task
-
-Progress = Callable[[str, int, int], None]
-"""Told after each piece of work what it was, how many are done, and of how many."""
 
 FOLDER = ".contest"
 SAID = ("expected_return", "prob_up", "volatility")
 """The arrays of ``Forecasts``."""
-_SOURCES = ("research/rivals", "training", "models", "econometrics", "features.py", "targets.py", "bars.py")
 _FEWEST = 10  # horizons in the training part of a fold
 
 
@@ -190,7 +185,7 @@ class _Crew:
         task = self.tasks[job.fold]
         key = {
             "data": self.bars.sha256,
-            "code": _code_sha256(),
+            "code": code_sha256(),
             "rows": [[rows.start, rows.stop] for rows in (task.train, task.validation, task.test)],
             **_config(job, task),
         }
@@ -261,14 +256,3 @@ def _read(place: Path) -> _Made:
     with np.load(place) as arrays:
         notes = json.loads(str(arrays["notes"]))
         return _Made(Forecasts(**{key: arrays[key] for key in SAID}, facts=notes["facts"]), notes["seconds"])
-
-
-@cache
-def _code_sha256() -> str:
-    """Return a hash of the source that fits depend on, and of the packages."""
-    root = Path(hissbt.__file__).parent
-    digest = hashlib.sha256(to_json(provenance()["versions"]).encode())
-    for name in _SOURCES:
-        for path in sorted((root / name).rglob("*.py")) or [root / name]:
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

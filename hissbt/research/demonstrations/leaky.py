@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +29,7 @@ from hissbt.research.demonstrations.leaky_page import write_leaky
 from hissbt.research.demonstrations.page import demonstrate
 from hissbt.research.demonstrations.verdicts import LEAK, TWIN, leak_verdicts
 from hissbt.research.performance import performance, strategy_returns
+from hissbt.research.progress import Progress
 from hissbt.research.resampling import block_interval
 from hissbt.research.significance import hit_sentence, pesaran_timmermann, sentence, weigh
 
@@ -78,7 +79,7 @@ def demonstrate_leak(
     train_until: str = TRAIN_UNTIL,
     seed: int = 0,
     out: str | Path = "runs",
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Path, dict]:
     """Train on the bars up to ``train_until``, judge on those after, and write a folder with report.html.
 
@@ -93,7 +94,7 @@ def demonstrate_leak(
     return demonstrate("demo-leaky", bars.market.symbol, out, measured, write_leaky)
 
 
-def measure(bars: Bars, train_until: str, seed: int, progress: Callable[[str, int, int], None]) -> dict[str, Any]:
+def measure(bars: Bars, train_until: str, seed: int, progress: Progress) -> dict[str, Any]:
     """Work out all figures of the demonstration, as plain data."""
     begun = time.perf_counter()
     pipelines = {
@@ -171,7 +172,7 @@ def _curve(returns: np.ndarray) -> list[float]:
     return np.cumprod(1 + returns).tolist()
 
 
-def _audits(bars: Bars, pipelines: Mapping[str, Pipeline], progress: Callable[[str, int, int], None]) -> dict:
+def _audits(bars: Bars, pipelines: Mapping[str, Pipeline], progress: Progress) -> dict:
     """Return what the audit says of the inputs, as indicators, and of the training, by name."""
     found = {}
     for name, indicator in ((LEAK, WholeSet), (TWIN, SoFar)):

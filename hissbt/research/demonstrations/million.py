@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,7 @@ from hissbt.research.demonstrations.models import WARMUP, Model, bank, draw, nam
 from hissbt.research.demonstrations.page import demonstrate
 from hissbt.research.demonstrations.verdicts import MARKET, million_verdicts
 from hissbt.research.generators.null import Driftless
+from hissbt.research.progress import Progress
 from hissbt.research.significance import pbo, sentence, superior_ability, weigh
 
 MODELS = 1000
@@ -30,8 +31,6 @@ _REPEATS = 300  # of it: a thousand take a minute
 _LEAST = 250  # days of a third
 _NORMAL_95 = 1.645  # a t-value that luck exceeds once in twenty trials
 _PACKAGES = ("scikit-learn", "arch", "plotly")
-
-Progress = Callable[[str, int, int], None]
 
 
 class Spans(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,10 +18,8 @@ from hissbt.research.hvae_report.measures import bounds, generated, levels
 from hissbt.research.hvae_report.page import write_page
 from hissbt.research.hvae_report.protocol import FULL, KINDS, SETS, Protocol
 from hissbt.research.hvae_report.verdicts import verdicts
+from hissbt.research.progress import Progress
 from hissbt.research.results import write_results
-
-Progress = Callable[[str, int, int], None]
-"""Told after each piece of work what it was, how many are done, and of how many."""
 
 _PACKAGES = ("statsmodels", "arch", "joblib", "scipy", "plotly", "scikit-learn")
 

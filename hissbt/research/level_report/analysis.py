@@ -1,7 +1,6 @@
 """``hissbt analyze`` of a HiSS bundle: what each level contributes, how it moves, what it knows and remembers."""
 
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from hissbt.research.level_report.memory import memory
 from hissbt.research.level_report.page import write_page
 from hissbt.research.level_report.spectrum import spectra
 from hissbt.research.level_report.verdicts import level_rows, verdicts
+from hissbt.research.progress import Progress
 from hissbt.research.results import check_out, write_results
 from hissbt.timeframe import format_timeframe, parse_timeframe
 from hissbt.training.level_probe import LevelProbe
@@ -30,8 +30,6 @@ _LAG_BLOCKS = 16
 _SEED = 0
 _PACKAGES = ("arch", "scipy", "plotly", "scikit-learn")
 _STEPS = ("levels", "ablation", "spectrum", "horizons", "memory")
-
-Progress = Callable[[str, int, int], None]
 
 
 def analyze_hiss(

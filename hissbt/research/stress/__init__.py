@@ -22,8 +22,9 @@ from hissbt.errors import BarsError, ConfigError
 from hissbt.feeds.funding import Funding
 from hissbt.reports.run_folder import provenance
 from hissbt.research.generators import Driftless, Generator
+from hissbt.research.progress import Progress
 from hissbt.research.results import write_results
-from hissbt.research.stress.engine import Progress, Stage, run_scenarios
+from hissbt.research.stress.engine import Stage, run_scenarios
 from hissbt.research.stress.outcomes import LEVELS, Outcome, leaks, summary, table_of
 from hissbt.research.stress.page import write_page
 from hissbt.research.stress.verdicts import verdicts

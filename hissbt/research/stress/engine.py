@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import backtrader as bt
@@ -15,10 +15,8 @@ from hissbt.candles import CANDLE, next_closes, to_bars
 from hissbt.errors import BarsError, BundleError, HissbtError, StrategyError
 from hissbt.features import FeatureSet
 from hissbt.feeds.bulk import BarsFeed
+from hissbt.research.progress import Progress
 from hissbt.research.stress.outcomes import Outcome, outcome_of
-
-Progress = Callable[[str, int, int], None]
-"""Told after each piece of work what it was, how many scenarios are done, and of how many."""
 
 MOST_POINTS = 200
 """The most points of a curve."""

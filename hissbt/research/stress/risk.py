@@ -20,7 +20,8 @@ from hissbt.reports.page.document import Section, section
 from hissbt.reports.page.markup import note, row, table
 from hissbt.reports.page.text import escape, fixed, percent, spread
 from hissbt.research.generators import Generator
-from hissbt.research.stress.engine import Progress, Stage, run_scenarios
+from hissbt.research.progress import Progress
+from hissbt.research.stress.engine import Stage, run_scenarios
 from hissbt.research.stress.outcomes import Outcome
 from hissbt.trading.costs import Costs
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from hissbt.errors import ConfigError, StrategyError, SweepError
 from hissbt.feeds.funding import Funding
 from hissbt.reports.metrics import significance_of
 from hissbt.reports.run_folder import provenance
+from hissbt.research.progress import Progress
 from hissbt.research.results import check_out, write_results
 from hissbt.research.sweep.crew import crew_of, outcomes
 from hissbt.research.sweep.jobs import Job, Stage, jobs_of, play
@@ -40,9 +41,6 @@ from hissbt.trading.costs import Costs
 from hissbt.trials import Outcome, Trials
 
 __all__ = ["Job", "Stage", "play", "sweep"]
-
-Progress = Callable[[str, int, int], None]
-"""Told after each backtest what it was, how many are done, and of how many."""
 
 
 def sweep(

@@ -7,7 +7,6 @@ the figures out, ``verdicts`` says by rule whether each claim holds, ``page`` sh
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from hissbt.bars import Bars
 from hissbt.reports.run_folder import provenance
 from hissbt.research.entries import Enter, fits_on
+from hissbt.research.progress import Progress
 from hissbt.research.results import write_results
 from hissbt.research.switching_paper.estimates import ESTIMATES, compared
 from hissbt.research.switching_paper.forecasts import baselines, jobs, train_one
@@ -29,8 +29,6 @@ from hissbt.research.switching_paper.verdicts import verdicts
 
 __all__ = ["PAPER", "QUICK", "Protocol", "compare_switching_paper", "measure"]
 
-Progress = Callable[[str, int, int], None]
-"""Told after each piece of work what it was, how many are done, and of how many."""
 
 _PACKAGES = ("statsmodels", "arch", "joblib", "scipy", "plotly")
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from hissbt.errors import ConfigError
 from hissbt.reports.run_folder import provenance
-from hissbt.research.hvae_report.comparison import Progress
+from hissbt.research.progress import Progress
 from hissbt.research.results import check_out, write_results
 from hissbt.research.three_scales.page import write_page
 from hissbt.research.three_scales.protocol import FULL, HISS, Protocol

@@ -15,8 +15,9 @@ import pandas as pd
 from hissbt.bars import Bars
 from hissbt.evidence.independence import disjoint_size
 from hissbt.reports.run_folder import provenance
+from hissbt.research.progress import Progress
 from hissbt.research.results import write_results
-from hissbt.research.volatility.engine import Outlook, Progress, outlooks
+from hissbt.research.volatility.engine import Outlook, outlooks
 from hissbt.research.volatility.material import Material, material
 from hissbt.research.volatility.page import write_page
 from hissbt.research.volatility.protocol import FULL, HAR, HAR_SEASON, HISS, MINUTES, QUICK, RIDGE, Protocol

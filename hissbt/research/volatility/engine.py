@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,13 @@ from typing import Any
 import numpy as np
 
 from hissbt.atomic import atomic_file, to_json
-from hissbt.reports.run_folder import provenance
+from hissbt.research.code import code_sha256
 from hissbt.research.entries import Enter, fits_on
+from hissbt.research.progress import Progress
 from hissbt.research.rivals.task import Task
 from hissbt.research.volatility.material import Material
 from hissbt.research.volatility.protocol import Protocol
 from hissbt.research.volatility.rivals import Calibrated, Forecaster, calibrated, forecasters
-
-Progress = Callable[[str, int, int], None]
-"""Told after each piece of work what it was, how many are done, and of how many."""
 
 FOLDER = ".volatility"
 _SCORING = ("seeds", "block_horizons", "repeats", "until")
@@ -104,8 +102,7 @@ def _work(
     """Return what each job forecast by symbol, and its facts, in the order of ``jobs``."""
     from joblib import Parallel, delayed, parallel_config
 
-    code = provenance()
-    places = [_place(folder, job, data, protocol, code) for job in jobs]
+    places = [_place(folder, job, data, protocol) for job in jobs]
     left = [at for at, place in enumerate(places) if not place.is_file()]
     done = len(jobs) - len(left)
     if done and progress is not None:
@@ -156,12 +153,12 @@ def _config(job: _Job, data: Material, protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def _place(folder: Path, job: _Job, data: Material, protocol: Protocol, code: dict[str, Any]) -> Path:
+def _place(folder: Path, job: _Job, data: Material, protocol: Protocol) -> Path:
     """Return the file of a job, named by all that its numbers depend on."""
     key = {
         "data": data.bars[0].sha256,
         "rows": [[task.train.start, task.train.stop, task.test.stop] for task in data.folds[job.fold]],
-        "code": code,
+        "code": code_sha256(),
         **_config(job, data, protocol),
     }
     return folder / f"{hashlib.sha256(to_json(key).encode()).hexdigest()}.npz"
